@@ -1,0 +1,33 @@
+# puzzlefs_options: what every target of ours is compiled with.
+add_library(puzzlefs_options INTERFACE)
+target_compile_features(puzzlefs_options INTERFACE cxx_std_20)
+target_compile_options(puzzlefs_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual -Wconversion
+  $<$<BOOL:${PUZZLEFS_WERROR}>:-Werror>)
+target_compile_definitions(puzzlefs_options INTERFACE
+  _FILE_OFFSET_BITS=64 PUZZLEFS_VERSION="${PROJECT_VERSION}")
+target_include_directories(puzzlefs_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+if(PUZZLEFS_SANITIZE)
+  target_compile_options(puzzlefs_options INTERFACE
+    -fsanitize=${PUZZLEFS_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(puzzlefs_options INTERFACE -fsanitize=${PUZZLEFS_SANITIZE})
+endif()
+
+# puzzlefs_room(NAME SOURCES … LINKS …): one room of the architecture as the library puzzlefs::NAME.
+# LINKS are its public dependencies, so that an arrow which the architecture does not have does not link.
+function(puzzlefs_room name)
+  cmake_parse_arguments(ROOM "" "" "SOURCES;LINKS" ${ARGN})
+  add_library(puzzlefs_${name} STATIC ${ROOM_SOURCES})
+  add_library(puzzlefs::${name} ALIAS puzzlefs_${name})
+  target_link_libraries(puzzlefs_${name} PUBLIC ${ROOM_LINKS} PRIVATE puzzlefs_options)
+  target_include_directories(puzzlefs_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+endfunction()
+
+# puzzlefs_test(NAME SOURCES … LINKS …): the unit tests of one room as one GoogleTest program.
+function(puzzlefs_test name)
+  cmake_parse_arguments(TEST "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name} ${TEST_SOURCES})
+  target_link_libraries(${name} PRIVATE ${TEST_LINKS} GTest::gmock_main puzzlefs_options)
+  target_compile_definitions(${name} PRIVATE PUZZLEFS_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 300)
+endfunction()

@@ -1,0 +1,52 @@
+// Verified blobs of one image, from the cache or from where the image lives.
+#pragma once
+
+#include <memory>
+
+#include "fetch/blob_source.h"
+#include "fetch/cache.h"
+#include "fetch/mapped_file.h"
+#include "fetch/outcome.h"
+#include "fetch/runtime.h"
+#include "format/oci.h"
+
+namespace puzzlefs::fetch {
+
+/// The bytes of a verified blob: mapped from a file, or in memory where there is no file.
+class Blob {
+ public:
+  explicit Blob(Bytes bytes) : memory_(std::move(bytes)) {}
+  explicit Blob(MappedFile file) : file_(std::move(file)) {}
+
+  /// 8-byte aligned; valid as long as this object.
+  ByteView bytes() const { return file_ ? file_->bytes() : ByteView(memory_); }
+
+ private:
+  Bytes memory_;
+  std::optional<MappedFile> file_;
+};
+
+/// Every blob that leaves it was verified against its digest and size. A blob that fails is asked
+/// for once more past HTTP caches; only then the answer is a CorruptError. Thread-safe.
+class BlobStore {
+ public:
+  /// `cache` may be null: then nothing is kept. All arguments must outlive the store and the
+  /// operations started on it.
+  BlobStore(Runtime& runtime, BlobSource& source, Cache* cache);
+
+  /// The blob's bytes in memory. `done` runs on a worker.
+  void read(const format::Descriptor& blob, Completion<Bytes> done);
+  /// The blob mapped, for a large one that is used in place. Blocks; not for the loop or a worker.
+  Blob map(const format::Descriptor& blob);
+
+  BlobSource& source() { return source_; }
+
+ private:
+  void fetch(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done);
+
+  Runtime& runtime_;
+  BlobSource& source_;
+  Cache* cache_;
+};
+
+}  // namespace puzzlefs::fetch

@@ -1,0 +1,139 @@
+// The metadata blob of an image, read in place: Metadata and the views it hands out point into the
+// blob and copy nothing. All of it is untrusted input: every accessor checks what it touches and
+// throws CorruptError, naming the inode, for what is malformed.
+#pragma once
+
+#include <capnp/serialize.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "format/bytes.h"
+#include "format/digest.h"
+#include "schema/metadata.capnp.h"
+
+namespace puzzlefs::format {
+
+/// The number of an inode in its image; 1 is the root directory. Also the FUSE node id.
+enum class InodeNumber : std::uint64_t {};
+inline constexpr InodeNumber kRootInode{1};
+
+constexpr std::uint64_t to_integer(InodeNumber number) {
+  return static_cast<std::uint64_t>(number);
+}
+
+/// The longest name in a directory, as Linux has it (NAME_MAX).
+inline constexpr std::size_t kMaxNameSize = 255;
+/// The longest symbolic link target (PATH_MAX less its NUL).
+inline constexpr std::size_t kMaxSymlinkSize = 4095;
+
+enum class FileType : std::uint8_t {
+  kFifo,
+  kCharacterDevice,
+  kDirectory,
+  kBlockDevice,
+  kRegular,
+  kSymlink,
+  kSocket,
+  kWhiteout,
+};
+
+/// A piece of a file: `size` bytes from `offset` in the uncompressed bytes of a chunk.
+struct ChunkRef {
+  Digest blob;  // of the chunk as stored
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+  bool compressed = false;  // stored in the form of chunk_codec.h
+
+  bool operator==(const ChunkRef&) const = default;
+};
+
+struct DirEntry {
+  InodeNumber ino{};
+  std::string_view name;  // a valid file name: not empty, no '/', no NUL, not "." or ".."
+};
+
+struct Xattr {
+  std::string_view key;  // with its namespace, as in "user.note"
+  ByteView value;
+};
+
+/// Major and minor number of a device.
+struct DeviceNumber {
+  std::uint32_t major = 0;
+  std::uint32_t minor = 0;
+
+  bool operator==(const DeviceNumber&) const = default;
+};
+
+/// One inode. A view, cheap to copy; lives as long as its Metadata. Thread-safe.
+class Inode {
+ public:
+  explicit Inode(schema::Inode::Reader reader) : reader_(reader) {}
+
+  InodeNumber number() const { return InodeNumber{reader_.getIno()}; }
+  FileType type() const;
+  std::uint32_t uid() const { return reader_.getUid(); }
+  std::uint32_t gid() const { return reader_.getGid(); }
+  /// The low 12 bits of st_mode.
+  std::uint16_t permissions() const { return reader_.getPermissions() & 07777; }
+  /// Of a device; both zero for other types.
+  DeviceNumber device() const;
+
+  /// Entries of a directory, 0 for other types. An entry's number may be that of a whiteout.
+  std::uint32_t entry_count() const;
+  DirEntry entry(std::uint32_t index) const;
+
+  /// Pieces of a regular file in order, 0 for other types.
+  std::uint32_t chunk_count() const;
+  ChunkRef chunk(std::uint32_t index) const;
+  /// Bytes of a regular file (the sum of its pieces) or of a link target; 0 for other types.
+  std::uint64_t size() const;
+
+  /// Empty for other types than symlinks.
+  std::string_view symlink_target() const;
+
+  std::uint32_t xattr_count() const;
+  Xattr xattr(std::uint32_t index) const;
+
+ private:
+  [[noreturn]] void fail(std::string_view what) const;
+
+  schema::Inode::Reader reader_;
+};
+
+/// The parsed blob. Immutable and thread-safe. Not copyable: views point into it.
+class Metadata {
+ public:
+  /// `blob` must be 8-byte aligned, must not change, and must outlive this object.
+  /// Throws CorruptError if it is not metadata or of a version that this program does not read.
+  explicit Metadata(ByteView blob);
+  Metadata(const Metadata&) = delete;
+  Metadata& operator=(const Metadata&) = delete;
+
+  /// The inode of that number in the topmost layer that has it; nothing if there is none or it is a
+  /// whiteout.
+  std::optional<Inode> find(InodeNumber number) const;
+  /// As find(), but an inode that does not exist throws CorruptError.
+  Inode get(InodeNumber number) const;
+
+  /// Layers, the topmost first, for those who must see all inodes (deltas, link counts).
+  std::uint32_t layer_count() const;
+  std::uint32_t inode_count(std::uint32_t layer) const;
+  Inode inode(std::uint32_t layer, std::uint32_t index) const;
+
+  /// The recorded fs-verity digest of a stored chunk, if there is one.
+  std::optional<Digest> verity(const Digest& chunk) const;
+  std::uint32_t verity_count() const;
+  /// The chunk and its fs-verity digest at `index`, in ascending order of chunks.
+  std::pair<Digest, Digest> verity_at(std::uint32_t index) const;
+
+ private:
+  ByteView blob_;
+  std::unique_ptr<capnp::FlatArrayMessageReader> message_;
+  schema::Rootfs::Reader rootfs_;
+};
+
+}  // namespace puzzlefs::format

@@ -1,0 +1,45 @@
+// One FUSE session: the kernel's requests answered from a tree and a chunk store.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fetch/chunk_store.h"
+#include "fs/tree.h"
+
+namespace puzzlefs::fs {
+
+struct SessionOptions {
+  /// Mount options as for mount(8), without "-o".
+  std::vector<std::string> mount_options;
+  /// What /proc/mounts shows as the device.
+  std::string source;
+  unsigned threads = 2;
+};
+
+/// A mounted image. The session's threads wait for nothing but the kernel: reads that need the
+/// network are answered from the fetch that completes them.
+class Session {
+ public:
+  /// Mounts. `tree` and `chunks` must outlive the session. Throws Error, saying what to do where
+  /// fusermount3 or /dev/fuse is missing.
+  Session(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
+          const SessionOptions& options);
+  /// Unmounts if still mounted.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Serves until the file system is unmounted, or SIGTERM, SIGINT or SIGHUP arrives (then it
+  /// unmounts). `on_ready` is called once, when the kernel has accepted the mount.
+  void run(const std::function<void()>& on_ready);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace puzzlefs::fs

@@ -1,0 +1,50 @@
+// The tree of one image as a file system sees it: attributes, lookups and link counts, computed from
+// the metadata in place.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+
+#include "format/metadata.h"
+
+namespace puzzlefs::fs {
+
+/// Thread-safe. Keeps nothing per inode but what cannot be had cheaply: the link counts of files
+/// with several names, and for large directories whether they are sorted.
+class Tree {
+ public:
+  /// `metadata` must outlive the tree.
+  explicit Tree(const format::Metadata& metadata) : metadata_(metadata) {}
+
+  const format::Metadata& metadata() const { return metadata_; }
+
+  /// The entry of that name in a directory; nothing if there is none or it leads to a whiteout.
+  std::optional<format::Inode> lookup(const format::Inode& directory, std::string_view name);
+  /// What stat(2) reports. Times are zero: version 3 has none.
+  struct stat attributes(const format::Inode& inode);
+
+  /// Totals for statfs(2), counted at first use.
+  struct Totals {
+    std::uint64_t inodes = 0;
+    std::uint64_t bytes = 0;
+  };
+  Totals totals();
+
+ private:
+  std::uint32_t link_count(const format::Inode& inode);
+  void count();
+
+  const format::Metadata& metadata_;
+  std::once_flag counted_;
+  std::unordered_map<std::uint64_t, std::uint32_t> links_;  // constant once counted
+  Totals totals_;                                           // constant once counted
+  std::mutex sorted_mutex_;                                 // guards sorted_
+  std::unordered_map<std::uint64_t, bool> sorted_;          // by directory
+};
+
+}  // namespace puzzlefs::fs
