@@ -6,11 +6,13 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <functional>
+#include <optional>
 #include <thread>
 
 namespace puzzlefs::fetch {
 
 /// Thread-safe. The destructor stops the loop, drops what has not run yet and joins all threads.
+/// Signals are blocked in all of them: they belong to the threads that wait for them.
 class Runtime {
  public:
   /// `workers` 0 takes the number of processors, at least 2 and at most 8.
@@ -27,7 +29,7 @@ class Runtime {
  private:
   boost::asio::io_context loop_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> keep_running_;
-  boost::asio::thread_pool workers_;
+  std::optional<boost::asio::thread_pool> workers_;  // always there after construction
   std::thread loop_thread_;
 };
 
