@@ -12,7 +12,9 @@ using Bytes = std::vector<std::byte>;
 using ByteView = std::span<const std::byte>;
 
 /// The bytes of `text`; the view lives as long as the text.
-inline ByteView as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+inline ByteView as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
 
 /// The bytes as text, whatever they are; the view lives as long as the bytes.
 inline std::string_view as_text(ByteView bytes) {

@@ -1,6 +1,6 @@
 // How a chunk is stored when it is compressed: the zstd seekable format (zstd's
-// contrib/seekable_format/zstd_seekable_compression_format.md) with frames of 4096 bytes at level 3,
-// as the Rust puzzlefs writes it.
+// contrib/seekable_format/zstd_seekable_compression_format.md) with frames of 4096 bytes at level
+// 3, as the Rust puzzlefs writes it.
 #pragma once
 
 #include <zstd.h>

@@ -45,8 +45,7 @@ class UsageError : public Error {
   explicit UsageError(const std::string& sentence);
 };
 
-/// An Error from errno after a failed system call: "Cannot <doing>: <strerror>.".
-/// ENOENT gives a NotFoundError's code but stays a plain Error.
+/// Throws the Error of a failed system call, "Cannot <doing>: <strerror>.", from errno or `code`.
 [[noreturn]] void throw_errno(const std::string& doing);
 [[noreturn]] void throw_errno(const std::string& doing, int code);
 

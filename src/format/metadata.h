@@ -71,7 +71,9 @@ struct DeviceNumber {
 /// One inode. A view, cheap to copy; lives as long as its Metadata. Thread-safe.
 class Inode {
  public:
-  explicit Inode(schema::Inode::Reader reader) : reader_(reader) {}
+  /// `max_elements` bounds the lists of the inode: no more than its metadata has room for.
+  Inode(schema::Inode::Reader reader, std::uint32_t max_elements)
+      : reader_(reader), max_elements_(max_elements) {}
 
   InodeNumber number() const { return InodeNumber{reader_.getIno()}; }
   FileType type() const;
@@ -100,8 +102,10 @@ class Inode {
 
  private:
   [[noreturn]] void fail(std::string_view what) const;
+  std::uint32_t bounded(std::uint32_t count) const;
 
   schema::Inode::Reader reader_;
+  std::uint32_t max_elements_;
 };
 
 /// The parsed blob. Immutable and thread-safe. Not copyable: views point into it.
@@ -131,6 +135,8 @@ class Metadata {
   std::pair<Digest, Digest> verity_at(std::uint32_t index) const;
 
  private:
+  std::uint32_t max_elements() const;
+
   ByteView blob_;
   std::unique_ptr<capnp::FlatArrayMessageReader> message_;
   schema::Rootfs::Reader rootfs_;

@@ -90,8 +90,8 @@ std::string media_type_of(ByteView document, std::string_view name);
 nlohmann::json to_json(const Descriptor& descriptor);
 std::string to_json_text(const Manifest& manifest);
 
-/// The manifest's metadata layer. Throws Error (EINVAL) if the image is not a PuzzleFS image, saying
-/// what it seems to be.
+/// The manifest's metadata layer. Throws Error (EINVAL) if the image is not a PuzzleFS image,
+/// saying what it seems to be.
 const Descriptor& metadata_layer(const Manifest& manifest, std::string_view name);
 
 /// The entry of an index for `wanted`, else nothing. Entries without a platform fit every platform.

@@ -1,5 +1,6 @@
 // fs-verity digests computed in user space: what Linux would measure for a file with these bytes
-// (Documentation/filesystems/fsverity.rst: SHA-256, 4096-byte blocks, no salt, descriptor version 1).
+// (Documentation/filesystems/fsverity.rst: SHA-256, 4096-byte blocks, no salt, descriptor version
+// 1).
 #pragma once
 
 #include <cstdint>
@@ -20,10 +21,14 @@ class VerityHasher {
 
  private:
   static constexpr std::size_t kBlockSize = 4096;
-  void close_block(std::size_t level);
+
+  Digest block_digest(ByteView block);
+  void add_digest(std::size_t level, const Digest& digest);
+  void close_partial_block();
 
   Sha256 hash_;
-  std::vector<Bytes> levels_;  // levels_[0]: the unfinished data block, above it hashes of blocks
+  Bytes partial_;              // the unfinished data block
+  std::vector<Bytes> levels_;  // the unfinished hash block of each level of the tree
   std::uint64_t size_ = 0;
 };
 

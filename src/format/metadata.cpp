@@ -1,0 +1,298 @@
+#include "format/metadata.h"
+
+#include <kj/exception.h>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "format/chunk_codec.h"
+#include "format/error.h"
+
+namespace puzzlefs::format {
+
+namespace {
+
+constexpr std::uint64_t kManifestVersion = 3;
+
+// More deltas on one another than anybody stacks; each is a search at every lookup.
+constexpr std::uint32_t kMaxLayers = 1024;
+
+// Far deeper than any pointer path of the schema, small enough for any stack.
+constexpr int kNestingLimit = 16;
+
+ByteView as_view(capnp::Data::Reader data) {
+  return std::as_bytes(std::span(data.begin(), data.size()));
+}
+
+std::string place(std::string_view text) {
+  return std::string(text);
+}
+std::string place(std::uint64_t inode) {
+  return "inode " + std::to_string(inode);
+}
+
+[[noreturn]] void fail_at(const std::string& where, std::string_view what) {
+  throw CorruptError("The image's metadata is malformed at " + where + ": " + std::string(what) +
+                     ".");
+}
+
+// Runs `read` and gives Cap'n Proto's complaints about malformed pointers as ours. `where` is an
+// inode's number or a text, made into words only when needed.
+template <class Where, class Read>
+auto checked(const Where& where, Read&& read) {
+  try {
+    return read();
+  } catch (const kj::Exception& error) {
+    fail_at(place(where), error.getDescription().cStr());
+  }
+}
+
+bool is_valid_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameSize && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
+}
+
+template <class List>
+auto element(const List& list, std::uint32_t index) {
+  if (index >= list.size()) throw CorruptError("An index lies outside a list of the metadata.");
+  return list[index];
+}
+
+// The first position in [0, size) whose `key` is not less than `wanted`.
+template <class Key, class Value>
+std::uint32_t lower_bound(std::uint32_t size, const Value& wanted, Key&& key) {
+  std::uint32_t low = 0;
+  std::uint32_t high = size;
+  while (low < high) {
+    const std::uint32_t middle = low + (high - low) / 2;
+    if (key(middle) < wanted)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+}  // namespace
+
+void Inode::fail(std::string_view what) const {
+  fail_at(place(reader_.getIno()), what);
+}
+
+std::uint32_t Inode::bounded(std::uint32_t count) const {
+  if (count > max_elements_) fail("a list claims more elements than the metadata has room for");
+  return count;
+}
+
+FileType Inode::type() const {
+  using Mode = schema::Inode::Mode;
+  switch (reader_.getMode().which()) {
+    case Mode::FIFO:
+      return FileType::kFifo;
+    case Mode::CHR:
+      return FileType::kCharacterDevice;
+    case Mode::DIR:
+      return FileType::kDirectory;
+    case Mode::BLK:
+      return FileType::kBlockDevice;
+    case Mode::FILE:
+      return FileType::kRegular;
+    case Mode::LNK:
+      return FileType::kSymlink;
+    case Mode::SOCK:
+      return FileType::kSocket;
+    case Mode::WHT:
+      return FileType::kWhiteout;
+    default:
+      fail("it has an unknown file type");
+  }
+}
+
+DeviceNumber Inode::device() const {
+  const auto narrow = [this](std::uint64_t value) {
+    if (value > std::numeric_limits<std::uint32_t>::max()) fail("its device number is too large");
+    return static_cast<std::uint32_t>(value);
+  };
+  return checked(reader_.getIno(), [&]() -> DeviceNumber {
+    const auto mode = reader_.getMode();
+    if (mode.isChr()) return {narrow(mode.getChr().getMajor()), narrow(mode.getChr().getMinor())};
+    if (mode.isBlk()) return {narrow(mode.getBlk().getMajor()), narrow(mode.getBlk().getMinor())};
+    return {};
+  });
+}
+
+std::uint32_t Inode::entry_count() const {
+  return checked(reader_.getIno(), [&]() -> std::uint32_t {
+    const auto mode = reader_.getMode();
+    return mode.isDir() ? bounded(mode.getDir().getEntries().size()) : 0;
+  });
+}
+
+DirEntry Inode::entry(std::uint32_t index) const {
+  return checked(reader_.getIno(), [&]() -> DirEntry {
+    const auto entry = element(reader_.getMode().getDir().getEntries(), index);
+    const auto name = as_text(as_view(entry.getName()));
+    if (!is_valid_name(name)) fail("a directory entry has an impossible name");
+    return {InodeNumber{entry.getIno()}, name};
+  });
+}
+
+std::uint32_t Inode::chunk_count() const {
+  return checked(reader_.getIno(), [&]() -> std::uint32_t {
+    const auto mode = reader_.getMode();
+    return mode.isFile() ? bounded(mode.getFile().size()) : 0;
+  });
+}
+
+ChunkRef Inode::chunk(std::uint32_t index) const {
+  return checked(reader_.getIno(), [&]() -> ChunkRef {
+    const auto piece = element(reader_.getMode().getFile(), index);
+    const auto blob = piece.getBlob();
+    const ChunkRef ref{Digest::from_bytes(as_view(blob.getDigest())), blob.getOffset(),
+                       piece.getLen(), blob.getCompressed()};
+    if (ref.offset > kMaxChunkSize || ref.size > kMaxChunkSize - ref.offset)
+      fail("a piece lies outside any possible chunk");
+    return ref;
+  });
+}
+
+std::uint64_t Inode::size() const {
+  if (type() == FileType::kSymlink) return symlink_target().size();
+  return checked(reader_.getIno(), [&]() -> std::uint64_t {
+    const auto mode = reader_.getMode();
+    if (!mode.isFile()) return 0;
+    const auto pieces = mode.getFile();
+    bounded(pieces.size());
+    std::uint64_t size = 0;  // cannot overflow: a list has at most 2^29 elements
+    for (const auto piece : pieces) {
+      if (piece.getLen() > kMaxChunkSize) fail("a piece lies outside any possible chunk");
+      size += piece.getLen();
+    }
+    return size;
+  });
+}
+
+std::string_view Inode::symlink_target() const {
+  return checked(reader_.getIno(), [&]() -> std::string_view {
+    if (!reader_.getMode().isLnk()) return {};
+    const auto target = as_text(as_view(reader_.getAdditional().getSymlinkTarget()));
+    if (target.empty() || target.size() > kMaxSymlinkSize ||
+        target.find('\0') != std::string_view::npos)
+      fail("its symlink target is impossible");
+    return target;
+  });
+}
+
+std::uint32_t Inode::xattr_count() const {
+  return checked(inode_text(reader_.getIno()),
+                 [&] { return bounded(reader_.getAdditional().getXattrs().size()); });
+}
+
+Xattr Inode::xattr(std::uint32_t index) const {
+  return checked(reader_.getIno(), [&]() -> Xattr {
+    const auto xattr = element(reader_.getAdditional().getXattrs(), index);
+    const auto key = as_text(as_view(xattr.getKey()));
+    if (key.empty() || key.size() > kMaxNameSize || key.find('\0') != std::string_view::npos)
+      fail("an extended attribute has an impossible name");
+    return {key, as_view(xattr.getVal())};
+  });
+}
+
+Metadata::Metadata(ByteView blob) : blob_(blob) {
+  if (blob.size() % sizeof(capnp::word) != 0 || blob.empty())
+    throw CorruptError("The image's metadata is not a Cap'n Proto message.");
+  checked("its root", [&] {
+    capnp::ReaderOptions options;
+    // A mount reads the message again and again for as long as it lives, so that a limit on the sum
+    // would end it. Every access is bounded by itself instead.
+    options.traversalLimitInWords = std::numeric_limits<std::uint64_t>::max();
+    options.nestingLimit = kNestingLimit;
+    message_ = std::make_unique<capnp::FlatArrayMessageReader>(
+        kj::arrayPtr(reinterpret_cast<const capnp::word*>(blob.data()),
+                     blob.size() / sizeof(capnp::word)),
+        options);
+    rootfs_ = message_->getRoot<schema::Rootfs>();
+    if (rootfs_.getManifestVersion() != kManifestVersion)
+      throw CorruptError("The image has metadata version " +
+                         std::to_string(rootfs_.getManifestVersion()) +
+                         "; this program reads version 3.");
+    if (rootfs_.getMetadatas().size() == 0) fail_at("its root", "it has no layer");
+    if (rootfs_.getMetadatas().size() > kMaxLayers) fail_at("its root", "it has too many layers");
+  });
+}
+
+// Every element of a list of ours takes at least one word, but Cap'n Proto accepts elements of no
+// size at all, whose number nothing bounds.
+std::uint32_t Metadata::max_elements() const {
+  return static_cast<std::uint32_t>(std::min<std::size_t>(
+      blob_.size() / sizeof(capnp::word), std::numeric_limits<std::uint32_t>::max()));
+}
+
+std::optional<Inode> Metadata::find(InodeNumber number) const {
+  const std::uint64_t wanted = to_integer(number);
+  return checked(wanted, [&]() -> std::optional<Inode> {
+    for (const auto layer : rootfs_.getMetadatas()) {
+      const auto inodes = layer.getInodes();
+      if (inodes.size() > max_elements()) fail_at("a layer", "it claims too many inodes");
+      const auto index =
+          lower_bound(inodes.size(), wanted, [&](std::uint32_t i) { return inodes[i].getIno(); });
+      if (index == inodes.size() || inodes[index].getIno() != wanted) continue;
+      const Inode inode(inodes[index], max_elements());
+      if (inode.type() == FileType::kWhiteout) return std::nullopt;
+      return inode;
+    }
+    return std::nullopt;
+  });
+}
+
+Inode Metadata::get(InodeNumber number) const {
+  const auto inode = find(number);
+  if (!inode) throw CorruptError("The image's metadata has no " + place(to_integer(number)) + ".");
+  return *inode;
+}
+
+std::uint32_t Metadata::layer_count() const {
+  return rootfs_.getMetadatas().size();
+}
+
+std::uint32_t Metadata::inode_count(std::uint32_t layer) const {
+  return checked("a layer", [&] {
+    const std::uint32_t count = element(rootfs_.getMetadatas(), layer).getInodes().size();
+    if (count > max_elements()) fail_at("a layer", "it claims too many inodes");
+    return count;
+  });
+}
+
+Inode Metadata::inode(std::uint32_t layer, std::uint32_t index) const {
+  return checked("a layer", [&] {
+    return Inode(element(element(rootfs_.getMetadatas(), layer).getInodes(), index),
+                 max_elements());
+  });
+}
+
+std::uint32_t Metadata::verity_count() const {
+  return checked("its fs-verity data", [&] {
+    const std::uint32_t count = rootfs_.getFsVerityData().size();
+    if (count > max_elements()) fail_at("its fs-verity data", "it claims too many records");
+    return count;
+  });
+}
+
+std::pair<Digest, Digest> Metadata::verity_at(std::uint32_t index) const {
+  return checked("its fs-verity data", [&] {
+    const auto record = element(rootfs_.getFsVerityData(), index);
+    return std::pair(Digest::from_bytes(as_view(record.getDigest())),
+                     Digest::from_bytes(as_view(record.getVerity())));
+  });
+}
+
+std::optional<Digest> Metadata::verity(const Digest& chunk) const {
+  const std::uint32_t count = verity_count();
+  const auto index = lower_bound(count, chunk, [&](std::uint32_t i) { return verity_at(i).first; });
+  if (index == count) return std::nullopt;
+  const auto [digest, verity] = verity_at(index);
+  return digest == chunk ? std::optional(verity) : std::nullopt;
+}
+
+}  // namespace puzzlefs::format

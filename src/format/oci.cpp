@@ -1,0 +1,196 @@
+#include "format/oci.h"
+
+#include <sys/utsname.h>
+
+#include <nlohmann/json.hpp>
+
+#include "format/error.h"
+
+namespace puzzlefs::format {
+
+namespace {
+
+using Json = nlohmann::json;
+
+// Reads members of one JSON object and says which one is wrong.
+class Members {
+ public:
+  Members(const Json& value, std::string_view name) : value_(value), name_(name) {
+    if (!value.is_object()) fail("is not a JSON object");
+  }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw CorruptError("The " + std::string(name_) + " " + what + ".");
+  }
+
+  const Json* find(const char* key) const {
+    const auto found = value_.find(key);
+    return found == value_.end() || found->is_null() ? nullptr : &*found;
+  }
+
+  std::string text(const char* key) const {
+    const Json* member = find(key);
+    if (!member) return {};
+    if (!member->is_string()) fail(std::string("has a member ") + key + " that is no string");
+    return member->get<std::string>();
+  }
+
+  std::string required_text(const char* key) const {
+    auto value = text(key);
+    if (value.empty()) fail(std::string("has no ") + key);
+    return value;
+  }
+
+  std::uint64_t size(const char* key) const {
+    const Json* member = find(key);
+    if (!member || !member->is_number_unsigned())
+      fail(std::string("has a member ") + key + " that is no size");
+    return member->get<std::uint64_t>();
+  }
+
+  std::map<std::string, std::string> texts(const char* key) const {
+    std::map<std::string, std::string> values;
+    const Json* member = find(key);
+    if (!member) return values;
+    if (!member->is_object()) fail(std::string("has a member ") + key + " that is no object");
+    for (const auto& [name, value] : member->items()) {
+      if (!value.is_string()) fail(std::string("has a value in ") + key + " that is no string");
+      values.emplace(name, value.get<std::string>());
+    }
+    return values;
+  }
+
+  std::vector<Descriptor> descriptors(const char* key) const {
+    const Json* member = find(key);
+    if (!member || !member->is_array()) fail(std::string("has no list ") + key);
+    std::vector<Descriptor> values;
+    values.reserve(member->size());
+    for (const auto& value : *member) values.push_back(parse_descriptor(value, name_));
+    return values;
+  }
+
+ private:
+  const Json& value_;
+  std::string_view name_;
+};
+
+// Depth is bounded before the document is built: nlohmann-json destroys values recursively.
+constexpr int kMaxDepth = 32;
+
+Json parse_document(ByteView document, std::string_view name) {
+  if (document.size() > kMaxManifestSize)
+    throw CorruptError("The " + std::string(name) + " is larger than 4 MiB.");
+  const auto text = as_text(document);
+  const auto bound_depth = [&](int depth, Json::parse_event_t, Json&) {
+    if (depth > kMaxDepth)
+      throw CorruptError("The " + std::string(name) + " is nested too deeply.");
+    return true;
+  };
+  auto value = Json::parse(text.begin(), text.end(), bound_depth, false);
+  if (value.is_discarded()) throw CorruptError("The " + std::string(name) + " is not JSON.");
+  return value;
+}
+
+void check_schema_version(const Members& members) {
+  if (members.size("schemaVersion") != 2) members.fail("is not of schema version 2");
+}
+
+}  // namespace
+
+Platform host_platform() {
+  struct utsname host {};
+  uname(&host);
+  const std::string machine = host.machine;
+  const std::map<std::string, std::string> names = {
+      {"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}, {"i686", "386"}};
+  const auto name = names.find(machine);
+  return {name == names.end() ? machine : name->second, "linux"};
+}
+
+Descriptor empty_config() {
+  return {std::string(kEmptyType),
+          sha256(as_bytes(kEmptyConfigBlob)),
+          kEmptyConfigBlob.size(),
+          {},
+          "e30=",
+          {}};
+}
+
+Descriptor parse_descriptor(const Json& value, std::string_view name) {
+  const Members members(value, name);
+  Descriptor descriptor;
+  descriptor.media_type = members.required_text("mediaType");
+  descriptor.digest = Digest::parse(members.required_text("digest"));
+  descriptor.size = members.size("size");
+  descriptor.annotations = members.texts("annotations");
+  if (members.find("data")) descriptor.data = members.text("data");
+  if (const Json* platform = members.find("platform")) {
+    const Members inner(*platform, name);
+    descriptor.platform = Platform{inner.text("architecture"), inner.text("os")};
+  }
+  return descriptor;
+}
+
+Manifest parse_manifest(ByteView document, std::string_view name) {
+  const Json value = parse_document(document, name);
+  const Members members(value, name);
+  check_schema_version(members);
+  const Json* config = members.find("config");
+  if (!config) members.fail("has no config");
+  return {parse_descriptor(*config, name), members.descriptors("layers"),
+          members.texts("annotations")};
+}
+
+Index parse_index(ByteView document, std::string_view name) {
+  const Json value = parse_document(document, name);
+  const Members members(value, name);
+  check_schema_version(members);
+  return {members.descriptors("manifests")};
+}
+
+std::string media_type_of(ByteView document, std::string_view name) {
+  const Json value = parse_document(document, name);
+  const Members members(value, name);
+  if (auto type = members.text("mediaType"); !type.empty()) return type;
+  if (members.find("manifests")) return std::string(kIndexType);
+  if (members.find("layers")) return std::string(kManifestType);
+  return {};
+}
+
+Json to_json(const Descriptor& descriptor) {
+  Json value = {{"mediaType", descriptor.media_type},
+                {"digest", descriptor.digest.to_string()},
+                {"size", descriptor.size}};
+  if (!descriptor.annotations.empty()) value["annotations"] = descriptor.annotations;
+  if (descriptor.data) value["data"] = *descriptor.data;
+  if (descriptor.platform)
+    value["platform"] = {{"architecture", descriptor.platform->architecture},
+                         {"os", descriptor.platform->os}};
+  return value;
+}
+
+std::string to_json_text(const Manifest& manifest) {
+  Json value = {{"schemaVersion", 2}, {"config", to_json(manifest.config)}};
+  auto& layers = value["layers"] = Json::array();
+  for (const auto& layer : manifest.layers) layers.push_back(to_json(layer));
+  if (!manifest.annotations.empty()) value["annotations"] = manifest.annotations;
+  return value.dump();
+}
+
+const Descriptor& metadata_layer(const Manifest& manifest, std::string_view name) {
+  if (!manifest.layers.empty() && manifest.layers.front().media_type == kRootfsType)
+    return manifest.layers.front();
+  const std::string what = manifest.layers.empty()
+                               ? "it has no layers"
+                               : "its first layer is of type " + manifest.layers.front().media_type;
+  throw Error(EINVAL, std::string(name) + " is not a PuzzleFS image: " + what +
+                          ". Build one with \"puzzlefs build\".");
+}
+
+std::optional<Descriptor> select_platform(const Index& index, const Platform& wanted) {
+  for (const auto& entry : index.manifests)
+    if (!entry.platform || *entry.platform == wanted) return entry;
+  return std::nullopt;
+}
+
+}  // namespace puzzlefs::format
