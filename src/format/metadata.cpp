@@ -185,7 +185,7 @@ std::string_view Inode::symlink_target() const {
 }
 
 std::uint32_t Inode::xattr_count() const {
-  return checked(inode_text(reader_.getIno()),
+  return checked(reader_.getIno(),
                  [&] { return bounded(reader_.getAdditional().getXattrs().size()); });
 }
 
