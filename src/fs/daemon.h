@@ -1,26 +1,26 @@
-// Going to the background, and unmounting.
+// Running as a service of the system: going to the background, and the signals that end it.
 #pragma once
 
-#include <filesystem>
 #include <functional>
-#include <string>
 
 namespace puzzlefs::fs {
 
-/// Runs `child` in a background process: a session of its own, standard streams on /dev/null,
-/// working directory "/". Must be called while the process has one thread.
-/// The caller's process returns when the child calls `ready()`, with nothing, or when it fails, with
-/// the sentence of its error (or "… ended unexpectedly" if it died without one).
-/// The child's process never returns: it exits with 0, or 1 after an error.
-class Background {
- public:
-  using Ready = std::function<void()>;
-  /// Throws Error with the child's sentence if the child failed before it was ready.
-  static void run(const std::function<void(const Ready& ready)>& child);
-};
+/// Blocks SIGTERM, SIGINT and SIGHUP in the calling thread and in all that it starts from then on.
+/// To be called before the first thread is created, that is before fetch::Runtime: a session
+/// receives these signals by waiting for them, and a thread that does not block them would end the
+/// process in its place.
+void block_termination_signals();
 
-/// Unmounts a puzzlefs mount: umount2(2) when privileged, else fusermount3. Throws Error, saying
-/// whether it is no mount at all, not one of puzzlefs, or busy. `lazy` detaches a busy one.
-void unmount(const std::filesystem::path& mountpoint, bool lazy);
+/// What runs in the background. It calls `ready` once, when it has begun to serve.
+using BackgroundTask = std::function<void(const std::function<void()>& ready)>;
+
+/// Runs `task` in a background process: a session of its own and working directory "/" from the
+/// start (make paths absolute before), standard streams on /dev/null once it is ready. Must be
+/// called while the process has one thread.
+/// In the caller's process it returns when the task calls `ready`, and throws the task's error if
+/// that comes first, or an Error if the process died without one. The background process never
+/// returns from it: it exits with 0, or with 1 after an error, which is logged if it came too late
+/// to be thrown.
+void run_in_background(const BackgroundTask& task);
 
 }  // namespace puzzlefs::fs

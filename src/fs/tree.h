@@ -28,23 +28,25 @@ class Tree {
   /// What stat(2) reports. Times are zero: version 3 has none.
   struct stat attributes(const format::Inode& inode);
 
-  /// Totals for statfs(2), counted at first use.
+  /// Totals for statfs(2): what can be reached from the root, counted at first use.
   struct Totals {
     std::uint64_t inodes = 0;
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0;  // of regular files, each inode once
   };
   Totals totals();
 
  private:
+  bool is_sorted(const format::Inode& directory);
   std::uint32_t link_count(const format::Inode& inode);
-  void count();
+  void count_once();
 
   const format::Metadata& metadata_;
   std::once_flag counted_;
-  std::unordered_map<std::uint64_t, std::uint32_t> links_;  // constant once counted
-  Totals totals_;                                           // constant once counted
-  std::mutex sorted_mutex_;                                 // guards sorted_
-  std::unordered_map<std::uint64_t, bool> sorted_;          // by directory
+  /// Files with more than one name; constant once counted.
+  std::unordered_map<std::uint64_t, std::uint32_t> links_;
+  Totals totals_;            // constant once counted
+  std::mutex sorted_mutex_;  // guards sorted_
+  std::unordered_map<std::uint64_t, bool> sorted_;  // by directory, the large ones
 };
 
 }  // namespace puzzlefs::fs

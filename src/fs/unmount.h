@@ -1,0 +1,36 @@
+// Finding and removing mounts.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace puzzlefs::fs {
+
+/// The file system type of our mounts in /proc/self/mountinfo.
+inline constexpr std::string_view kMountType = "fuse.puzzlefs";
+
+/// A line of /proc/self/mountinfo (proc(5)), as far as it is of use here.
+struct Mount {
+  std::string mountpoint;
+  std::string device;  // "major:minor", unique among the mounts that exist
+  std::string type;
+  std::string source;
+
+  bool operator==(const Mount&) const = default;
+};
+
+/// The topmost mount at exactly `mountpoint`, an absolute path, in the text of a mountinfo file.
+std::optional<Mount> find_mount(std::string_view mountinfo, const std::string& mountpoint);
+/// The topmost mount at `mountpoint` in this process's mount namespace.
+std::optional<Mount> mount_at(const std::filesystem::path& mountpoint);
+
+/// Unmounts a puzzlefs mount, also one whose server has died: umount2(2) when privileged, else
+/// fusermount3. Returns when the mount is gone. Throws Error, saying whether it is no mount at all,
+/// not one of puzzlefs, or busy. `lazy` detaches a busy one.
+void unmount(const std::filesystem::path& mountpoint, bool lazy);
+
+}  // namespace puzzlefs::fs
