@@ -1,0 +1,45 @@
+# shellcheck shell=bash
+# Completion of puzzlefs for bash: subcommands, options, and values where there are few.
+
+_puzzlefs_options() {
+  local -A options=(
+    [build]="--compression --threads --format"
+    [push]="--authfile --plain-http --format"
+    [pull]="--authfile --plain-http --format"
+    [mount]="--foreground -o --cache-dir --authfile --plain-http --on-outage --log-file"
+    [umount]="--lazy"
+    [extract]="--cache-dir --authfile --plain-http"
+    [inspect]="--cache-dir --authfile --plain-http --format"
+  )
+  echo "${options[$1]:-} --help --verbose --version"
+}
+
+# _puzzlefs_mounts: the mount points that there are.
+_puzzlefs_mounts() {
+  awk '$3 == "fuse.puzzlefs" { print $2 }' /proc/self/mounts
+}
+
+_puzzlefs() {
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  local command='' words=''
+  if ((COMP_CWORD > 1)); then command=${COMP_WORDS[1]}; fi
+  COMPREPLY=()
+  case $previous in
+    --format) words="text json" ;;
+    --on-outage) words="fail wait" ;;
+    --cache-dir | --authfile | --log-file | --threads | -o | -j) return ;;
+    *)
+      if [[ -z $command ]]; then
+        words="build push pull mount umount extract inspect --help --version"
+      elif [[ $word == -* ]]; then
+        words=$(_puzzlefs_options "$command")
+      elif [[ $command == umount ]]; then
+        words=$(_puzzlefs_mounts)
+      fi
+      ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+
+# Files where nothing of the above fits.
+complete -o default -F _puzzlefs puzzlefs

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""docs_agree.py PUZZLEFS: the manual page, the completion and the README name the subcommands and
+options that `puzzlefs --help` and `puzzlefs SUBCOMMAND --help` name, all of them and no others.
+"""
+import os
+import re
+import subprocess
+import sys
+
+PROJECT = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
+MANUAL = "doc/man/puzzlefs.1"
+COMPLETION = "doc/completions/puzzlefs.bash"
+README = "README.md"
+OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
+
+
+def read(path):
+    with open(os.path.join(PROJECT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def options_of_help(command):
+    """The options that start the lines of a help text."""
+    text = subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
+    options = set()
+    for line in text.splitlines():
+        match = re.match(r"\s+(-\S+)", line)
+        if match:
+            options.update(OPTION.findall(match.group(1)))
+    return options
+
+
+def subcommands_of_help(puzzlefs):
+    text = subprocess.run([puzzlefs, "--help"], check=True, capture_output=True, text=True).stdout
+    listed = re.search(r"^Subcommands:\n((?:  .*\n)+)", text, re.MULTILINE).group(1)
+    return set(re.findall(r"^  ([a-z]+)", listed, re.MULTILINE))
+
+
+def options_of_manual():
+    """Section name → the options that it lists."""
+    sections, name = {}, None
+    for line in read(MANUAL).splitlines():
+        heading = re.match(r"\.S[hs] (.*)", line)
+        if heading:
+            name = heading.group(1)
+        elif line.startswith(".It Fl"):
+            flags = re.findall(r"Fl (\S+)", line)
+            sections.setdefault(name, set()).update("-" + flag for flag in flags)
+    return sections
+
+
+def completions(*words):
+    """What the completion offers after these words."""
+    script = 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _puzzlefs; ' \
+             'printf "%s\\n" "${COMPREPLY[@]}"'
+    path = os.path.join(PROJECT, COMPLETION)
+    result = subprocess.run(["bash", "-c", script, "bash", path, "puzzlefs", *words], check=True,
+                            capture_output=True, text=True)
+    return set(result.stdout.split())
+
+
+def commands_of_readme():
+    """The command lines of the README's code blocks that call puzzlefs, without their prompt."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", read(README), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            match = re.match(r"(?:sudo )?puzzlefs (.*)", line.split("#")[0])
+            if match:
+                yield match.group(1).split()
+
+
+def main():
+    puzzlefs = sys.argv[1]
+    problems = []
+
+    def compare(where, wanted, found):
+        problems.extend(f"{where} lacks {item}" for item in sorted(wanted - found))
+        problems.extend(f"{where} has {item}, the command does not" for item in sorted(found - wanted))
+
+    subcommands = subcommands_of_help(puzzlefs)
+    general = options_of_help([puzzlefs])
+    options = {name: general | options_of_help([puzzlefs, name]) for name in subcommands}
+    manual = options_of_manual()
+    common = manual.pop("OPTIONS")
+    compare(MANUAL, subcommands, set(manual))
+    compare(f"{COMPLETION}: the list of subcommands", subcommands,
+            {word for word in completions("") if not word.startswith("-")})
+    for name in subcommands & set(manual):
+        compare(f"{MANUAL}: {name}", options[name], manual[name] | common)
+        # It offers the long form where there is one.
+        long_options = {option for option in options[name] if option.startswith("--")}
+        compare(f"{COMPLETION}: {name}", long_options,
+                {option for option in completions(name, "--")})
+    for subcommand, *arguments in commands_of_readme():
+        if subcommand not in subcommands:
+            problems.append(f"{README} has {subcommand}, which is no subcommand")
+            continue
+        used = {option for argument in arguments for option in OPTION.findall(argument)
+                if argument.startswith("-")}
+        problems.extend(f"{README}: {subcommand} has no {option}"
+                        for option in sorted(used - options[subcommand]))
+    used_subcommands = {arguments[0] for arguments in commands_of_readme()}
+    problems.extend(f"{README} does not show {name}"
+                    for name in sorted(subcommands - used_subcommands))
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()

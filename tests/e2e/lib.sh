@@ -1,0 +1,212 @@
+# shellcheck shell=bash
+# What the scenarios share: a work directory that cleans up after itself, a registry with an access
+# log, mounts, and ways to say what is wrong. Sourced first by every scenario.
+#
+# From the environment: PUZZLEFS (the command), E2E_ROOTFS (the tree, made by make_rootfs.sh) and
+# E2E_STATE (the tree as an image and a registry's storage that holds it, made by make_image.sh).
+# Without them: the release build's.
+set -euo pipefail
+
+here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+readonly here
+readonly project=${here%/tests/e2e}
+readonly puzzlefs=${PUZZLEFS:-$project/build/release/bin/puzzlefs}
+# shellcheck disable=SC2034  # the scenarios use them
+readonly rootfs=${E2E_ROOTFS:-$project/build/rootfs}
+# shellcheck disable=SC2034
+readonly state=${E2E_STATE:-$project/build/release/tests/e2e/state}
+
+if ((EUID != 0)); then
+  echo "Skipped: needs root, for device files, owners and mount namespaces." >&2
+  exit 77
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/puzzlefs-e2e.XXXXXX")
+readonly work
+readonly cache=$work/cache
+readonly mnt=$work/mnt
+mkdir "$mnt"
+registry_pid=
+registry=127.0.0.1:0
+registry_storage=$work/registry
+readonly access_log=$work/access.log
+
+# A daemon in the background has nowhere to report to; cleanup looks for these files.
+for tool in ASAN TSAN UBSAN; do
+  export "${tool}_OPTIONS=$(printenv "${tool}_OPTIONS" || true):log_path=$work/sanitizer"
+done
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+step() {
+  echo "── $*" >&2
+}
+
+# --- Mounts -------------------------------------------------------------------------------------
+
+mounts() {
+  awk -v top="$work/" 'index($2, top) == 1 { print $2 }' /proc/self/mounts | tac
+}
+
+# mount_image SOURCE [OPTION…]: mounts at $mnt, with the scenario's own cache.
+mount_image() {
+  "$puzzlefs" mount --cache-dir "$cache" "$@" "$mnt"
+}
+
+unmount() {
+  "$puzzlefs" umount "$mnt"
+  ! mountpoint -q "$mnt" || fail "$mnt is still mounted after umount"
+}
+
+# wait_until COMMAND…: until it succeeds, for 60 s at most.
+wait_until() {
+  local deadline=$((SECONDS + 60))
+  until "$@"; do
+    ((SECONDS < deadline)) || fail "waited in vain for: $*"
+    sleep 0.05
+  done
+}
+
+gone() { ! kill -0 "$1" 2>/dev/null; }
+
+# The process that serves $mnt.
+daemon_pid() {
+  pgrep -f -- " mount .*$mnt\$" | head -n 1
+}
+
+# --- The registry -------------------------------------------------------------------------------
+
+# start_registry: docker-registry on $registry; the first time on a free port, then on the same one.
+start_registry() {
+  local log=$work/registry.err
+  cat >"$work/registry.yml" <<END
+version: 0.1
+log: { level: info, accesslog: { disabled: false } }
+storage: { filesystem: { rootdirectory: $registry_storage } }
+http: { addr: "$registry" }
+END
+  : >"$log"
+  docker-registry serve "$work/registry.yml" >>"$access_log" 2>"$log" &
+  registry_pid=$!
+  disown "$registry_pid"
+  wait_until grep -q 'listening on' "$log"
+  registry=$(grep -o 'listening on [0-9.:]*' "$log" | cut -d ' ' -f 3)
+}
+
+stop_registry() {
+  [[ -n $registry_pid ]] || return 0
+  kill "$registry_pid"
+  wait_until gone "$registry_pid"
+  registry_pid=
+}
+
+# start_full_registry: one that holds the image already, as $registry/debian.
+start_full_registry() {
+  cp -a --reflink=auto "$state/registry" "$registry_storage"
+  start_registry
+}
+
+# registry_blob DIGEST: where the registry stores a blob.
+registry_blob() {
+  local hex=${1#sha256:}
+  echo "$registry_storage/docker/registry/v2/blobs/sha256/${hex:0:2}/$hex/data"
+}
+
+# An answer is logged after it was sent: ask something and wait for that line.
+settle_log() {
+  local name
+  name=settle-$(wc -l <"$access_log")
+  curl -sS -o /dev/null -A "$name" "http://$registry/v2/"
+  wait_until grep -q "$name" "$access_log"
+}
+
+# mark: a position in the access log, for requests_since.
+mark() {
+  [[ -z $registry_pid ]] || settle_log
+  wc -l <"$access_log"
+}
+
+# requests_since MARK: "METHOD PATH STATUS BYTES" of every request of ours since then.
+requests_since() {
+  [[ -z $registry_pid ]] || settle_log
+  tail -n +"$(($1 + 1))" "$access_log" |
+    awk '/"settle-/ { next } match($0, /"[A-Z]+ [^ ]+ HTTP/) { print substr($6, 2), $7, $9, $10 }'
+}
+
+# blobs_since MARK: the digests of the blobs got since then, one line for each request, sorted.
+blobs_since() {
+  requests_since "$1" | sed -n 's,^GET /v2/.*/blobs/\(sha256:[0-9a-f]*\) .*,\1,p' | sort
+}
+
+# no_requests_since MARK WHAT
+no_requests_since() {
+  local requests
+  requests=$(requests_since "$1")
+  [[ -z $requests ]] || fail "$2 made requests: $requests"
+}
+
+# --- Trees and files ----------------------------------------------------------------------------
+
+list_tree() {
+  python3 "$here/tree_listing.py" "$1"
+}
+
+# same_tree EXPECTED_LISTING DIR
+same_tree() {
+  list_tree "$2" >"$work/actual.listing"
+  diff "$1" "$work/actual.listing" >"$work/diff" ||
+    fail "$2 differs: $(head -n 20 "$work/diff" | cut -c 1-300)"
+}
+
+# chunks_of PATH…: the digests of the chunks that hold these files of the tree, each once, sorted.
+chunks_of() {
+  local path
+  for path in "$@"; do python3 "$here/file_chunks.py" "$state/layout" latest "$path"; done | sort -u
+}
+
+metadata_digest() {
+  python3 "$here/file_chunks.py" "$state/layout" latest
+}
+
+# falsify FILE: changes one byte in its middle, and nothing else of it.
+falsify() {
+  local offset byte
+  offset=$(($(stat -c %s "$1") / 2))
+  byte=$(od -An -tu1 -j "$offset" -N 1 "$1")
+  # shellcheck disable=SC2059  # the format is the byte
+  printf "\\$(printf %03o $((byte ^ 255)))" |
+    dd of="$1" bs=1 seek="$offset" conv=notrunc status=none
+}
+
+# fails_with STATUS PATTERN COMMAND…: the command ends so, and says so on stderr.
+fails_with() {
+  local wanted=$1 pattern=$2 status=0
+  shift 2
+  "$@" >/dev/null 2>"$work/stderr" || status=$?
+  [[ $status == "$wanted" ]] || fail "$* ended with $status instead of $wanted: $(<"$work/stderr")"
+  grep -Eq "$pattern" "$work/stderr" || fail "$* did not say \"$pattern\": $(<"$work/stderr")"
+}
+
+# --- The end ------------------------------------------------------------------------------------
+
+cleanup() {
+  local status=$?
+  set +e
+  local point
+  while read -r point; do umount -l "$point"; done < <(mounts)
+  if [[ -n $registry_pid ]]; then kill "$registry_pid"; fi
+  # The daemons end by themselves now; a sanitizer reports at the end.
+  local deadline=$((SECONDS + 20))
+  while pgrep -f -- " mount .*$work/" >/dev/null && ((SECONDS < deadline)); do sleep 0.1; done
+  if compgen -G "$work/sanitizer*" >/dev/null; then
+    cat "$work"/sanitizer* >&2
+    status=1
+  fi
+  if ((status == 0)) || [[ -z ${E2E_KEEP:-} ]]; then rm -rf "$work"; fi
+  exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
