@@ -3,6 +3,7 @@ add_library(puzzlefs_options INTERFACE)
 target_compile_features(puzzlefs_options INTERFACE cxx_std_20)
 target_compile_options(puzzlefs_options INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual -Wconversion
+  -Wno-missing-field-initializers  # g++ has it for designated initialisers too, where it is the point
   $<$<BOOL:${PUZZLEFS_WERROR}>:-Werror>)
 target_compile_definitions(puzzlefs_options INTERFACE
   _FILE_OFFSET_BITS=64 PUZZLEFS_VERSION="${PROJECT_VERSION}")

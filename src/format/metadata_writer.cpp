@@ -1,99 +1,128 @@
 #include "format/metadata_writer.h"
 
-#include <capnp/message.h>
+#include "format/capnp_message.h"
 
 namespace puzzlefs::format {
 
 namespace {
 
+using Place = CapnpMessage::Place;
+using StructSize = CapnpMessage::StructSize;
+
 constexpr std::uint64_t kManifestVersion = 3;
 
-kj::ArrayPtr<const kj::byte> as_data(ByteView bytes) {
-  return {reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size()};
+// The structs of schema/metadata.capnp and the places of their fields, as
+// `capnp compile -ocapnp schema/metadata.capnp` prints them. Pointers follow a struct's data words.
+constexpr StructSize kRootfs{1, 2};  // manifestVersion; metadatas, fsVerityData
+constexpr StructSize kInodeVector{0, 1};
+constexpr StructSize kInode{3, 2};   // …; mode's object, additional
+constexpr StructSize kDevice{2, 0};  // major, minor
+constexpr StructSize kDir{1, 1};
+constexpr StructSize kDirEntry{1, 1};
+constexpr StructSize kFileChunk{1, 1};
+constexpr StructSize kBlobRef{2, 1};
+constexpr StructSize kInodeAdditional{0, 2};  // xattrs, symlinkTarget
+constexpr StructSize kXattr{0, 2};            // key, val
+constexpr StructSize kVerityData{0, 2};       // digest, verity
+
+constexpr std::uint32_t kInodeMode = 64;
+constexpr std::uint32_t kInodePermissions = 80;
+constexpr std::uint32_t kInodeUid = 96;
+constexpr std::uint32_t kInodeGid = 128;
+
+// Pointer `index` of the struct at `place`.
+constexpr Place pointer(Place place, StructSize size, std::uint32_t index = 0) {
+  return place + (size.data + index);
 }
 
-kj::ArrayPtr<const kj::byte> as_data(std::string_view text) {
-  return as_data(as_bytes(text));
+constexpr Place element(Place list, std::size_t index, StructSize size) {
+  return list + static_cast<std::uint32_t>(index) * size.words();
 }
 
-unsigned size_of(std::size_t count) {
-  return static_cast<unsigned>(count);
-}
-
-void write_directory(schema::Dir::Builder out, const InodeRecord& record) {
-  auto entries = out.initEntries(size_of(record.entries.size()));
-  for (unsigned i = 0; i < entries.size(); ++i) {
-    entries[i].setIno(to_integer(record.entries[i].ino));
-    entries[i].setName(as_data(record.entries[i].name));
-  }
-}
-
-void write_chunks(capnp::List<schema::FileChunk>::Builder out, const InodeRecord& record) {
-  for (unsigned i = 0; i < out.size(); ++i) {
-    const ChunkRef& chunk = record.chunks[i];
-    auto blob = out[i].initBlob();
-    blob.setDigest(as_data(chunk.blob.bytes()));
-    blob.setOffset(chunk.offset);
-    blob.setCompressed(chunk.compressed);
-    out[i].setLen(chunk.size);
-  }
-}
-
-template <class Builder>
-void write_device(Builder out, const DeviceNumber& device) {
-  out.setMajor(device.major);
-  out.setMinor(device.minor);
-}
-
-void write_mode(schema::Inode::Mode::Builder out, const InodeRecord& record) {
-  switch (record.type) {
+// The tag of the `mode` union.
+std::uint64_t mode_tag(FileType type) {
+  using Mode = schema::Inode::Mode;
+  switch (type) {
     case FileType::kFifo:
-      return out.setFifo();
+      return Mode::FIFO;
     case FileType::kCharacterDevice:
-      return write_device(out.initChr(), record.device);
+      return Mode::CHR;
     case FileType::kDirectory:
-      return write_directory(out.initDir(), record);
+      return Mode::DIR;
     case FileType::kBlockDevice:
-      return write_device(out.initBlk(), record.device);
+      return Mode::BLK;
     case FileType::kRegular:
-      return write_chunks(out.initFile(size_of(record.chunks.size())), record);
+      return Mode::FILE;
     case FileType::kSymlink:
-      return out.setLnk();
+      return Mode::LNK;
     case FileType::kSocket:
-      return out.setSock();
+      return Mode::SOCK;
     case FileType::kWhiteout:
-      return out.setWht();
+      return Mode::WHT;
+  }
+  return Mode::UNKNOWN;
+}
+
+void write_directory(CapnpMessage& out, Place mode, const InodeRecord& record) {
+  const Place directory = out.add_struct(mode, kDir);
+  const Place entries =
+      out.add_struct_list(pointer(directory, kDir), record.entries.size(), kDirEntry);
+  for (std::size_t i = 0; i < record.entries.size(); ++i) {
+    const Place entry = element(entries, i, kDirEntry);
+    out.set(entry, 0, 64, to_integer(record.entries[i].ino));
+    out.add_data(pointer(entry, kDirEntry), as_bytes(record.entries[i].name));
   }
 }
 
-void write_additional(schema::Inode::Builder out, const InodeRecord& record) {
+void write_chunks(CapnpMessage& out, Place mode, const InodeRecord& record) {
+  const Place list = out.add_struct_list(mode, record.chunks.size(), kFileChunk);
+  for (std::size_t i = 0; i < record.chunks.size(); ++i) {
+    const ChunkRef& chunk = record.chunks[i];
+    const Place piece = element(list, i, kFileChunk);
+    const Place blob = out.add_struct(pointer(piece, kFileChunk), kBlobRef);
+    out.add_data(pointer(blob, kBlobRef), chunk.blob.bytes());
+    out.set(blob, 0, 64, chunk.offset);
+    out.set(blob, 64, 1, chunk.compressed ? 1 : 0);
+    out.set(piece, 0, 64, chunk.size);
+  }
+}
+
+void write_device(CapnpMessage& out, Place mode, const DeviceNumber& number) {
+  const Place device = out.add_struct(mode, kDevice);
+  out.set(device, 0, 64, number.major);
+  out.set(device, 64, 64, number.minor);
+}
+
+void write_mode(CapnpMessage& out, Place inode, const InodeRecord& record) {
+  out.set(inode, kInodeMode, 16, mode_tag(record.type));
+  const Place mode = pointer(inode, kInode, 0);
+  if (record.type == FileType::kDirectory) write_directory(out, mode, record);
+  if (record.type == FileType::kRegular) write_chunks(out, mode, record);
+  if (record.type == FileType::kCharacterDevice || record.type == FileType::kBlockDevice)
+    write_device(out, mode, record.device);
+}
+
+void write_additional(CapnpMessage& out, Place inode, const InodeRecord& record) {
   if (record.xattrs.empty() && record.symlink_target.empty()) return;
-  auto additional = out.initAdditional();
-  auto xattrs = additional.initXattrs(size_of(record.xattrs.size()));
-  for (unsigned i = 0; i < xattrs.size(); ++i) {
-    xattrs[i].setVal(as_data(record.xattrs[i].value));
-    xattrs[i].setKey(as_data(record.xattrs[i].key));
+  const Place additional = out.add_struct(pointer(inode, kInode, 1), kInodeAdditional);
+  const Place xattrs =
+      out.add_struct_list(pointer(additional, kInodeAdditional), record.xattrs.size(), kXattr);
+  for (std::size_t i = 0; i < record.xattrs.size(); ++i) {
+    const Place xattr = element(xattrs, i, kXattr);
+    out.add_data(pointer(xattr, kXattr, 1), as_bytes(record.xattrs[i].value));
+    out.add_data(pointer(xattr, kXattr, 0), as_bytes(record.xattrs[i].key));
   }
-  if (!record.symlink_target.empty()) additional.setSymlinkTarget(as_data(record.symlink_target));
+  if (!record.symlink_target.empty())
+    out.add_data(pointer(additional, kInodeAdditional, 1), as_bytes(record.symlink_target));
 }
 
-void write_inode(schema::Inode::Builder out, const InodeRecord& record) {
-  out.setIno(to_integer(record.ino));
-  write_mode(out.getMode(), record);
-  out.setUid(record.uid);
-  out.setGid(record.gid);
-  out.setPermissions(record.permissions);
-  write_additional(out, record);
-}
-
-// The standard stream framing: number of segments less one, their sizes in words, padding to a
-// word, the segments.
-Bytes to_bytes(capnp::MessageBuilder& message) {
-  const auto segments = message.getSegmentsForOutput();
-  Bytes out(capnp::computeSerializedSizeInWords(segments) * sizeof(capnp::word));
-  kj::ArrayOutputStream stream({reinterpret_cast<kj::byte*>(out.data()), out.size()});
-  capnp::writeMessage(stream, segments);
-  return out;
+void write_inode(CapnpMessage& out, Place inode, const InodeRecord& record) {
+  out.set(inode, 0, 64, to_integer(record.ino));
+  write_mode(out, inode, record);
+  out.set(inode, kInodeUid, 32, record.uid);
+  out.set(inode, kInodeGid, 32, record.gid);
+  out.set(inode, kInodePermissions, 16, record.permissions);
+  write_additional(out, inode, record);
 }
 
 }  // namespace
@@ -123,20 +152,25 @@ InodeRecord to_record(const Inode& inode) {
 
 Bytes write_metadata(const std::vector<std::vector<InodeRecord>>& layers,
                      const std::vector<VerityRecord>& verity) {
-  capnp::MallocMessageBuilder message;
-  auto rootfs = message.initRoot<schema::Rootfs>();
-  auto metadatas = rootfs.initMetadatas(size_of(layers.size()));
-  for (unsigned layer = 0; layer < metadatas.size(); ++layer) {
-    auto inodes = metadatas[layer].initInodes(size_of(layers[layer].size()));
-    for (unsigned i = 0; i < inodes.size(); ++i) write_inode(inodes[i], layers[layer][i]);
+  CapnpMessage out(kRootfs);
+  out.set(out.root(), 0, 64, kManifestVersion);
+  const Place vectors =
+      out.add_struct_list(pointer(out.root(), kRootfs, 0), layers.size(), kInodeVector);
+  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+    const Place vector = element(vectors, layer, kInodeVector);
+    const Place inodes =
+        out.add_struct_list(pointer(vector, kInodeVector), layers[layer].size(), kInode);
+    for (std::size_t i = 0; i < layers[layer].size(); ++i)
+      write_inode(out, element(inodes, i, kInode), layers[layer][i]);
   }
-  auto records = rootfs.initFsVerityData(size_of(verity.size()));
-  for (unsigned i = 0; i < records.size(); ++i) {
-    records[i].setDigest(as_data(verity[i].first.bytes()));
-    records[i].setVerity(as_data(verity[i].second.bytes()));
+  const Place records =
+      out.add_struct_list(pointer(out.root(), kRootfs, 1), verity.size(), kVerityData);
+  for (std::size_t i = 0; i < verity.size(); ++i) {
+    const Place record = element(records, i, kVerityData);
+    out.add_data(pointer(record, kVerityData, 0), verity[i].first.bytes());
+    out.add_data(pointer(record, kVerityData, 1), verity[i].second.bytes());
   }
-  rootfs.setManifestVersion(kManifestVersion);
-  return to_bytes(message);
+  return out.serialize();
 }
 
 }  // namespace puzzlefs::format
