@@ -103,7 +103,7 @@ Written by `./dev bench` on {time.strftime("%Y-%m-%d")}: {machine()}.
 
 ## Building an image
 
-A Debian 12 tree ({describe(tree)}) in the page cache, output to memory, {RUNS} runs each in turns after
+The /usr of a Debian 12 ({describe(tree)}) in the page cache, output to memory, {RUNS} runs each in turns after
 one that does not count. The ratio is to puzzlefs: above 1 is slower than it.
 """
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="puzzlefs-bench.") as scratch:
