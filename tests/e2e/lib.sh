@@ -5,7 +5,8 @@
 # From the environment: PUZZLEFS (the command), E2E_ROOTFS (the tree, made by make_rootfs.sh) and
 # E2E_STATE (the tree as an image and a registry's storage that holds it, made by make_image.sh).
 # Without them: the release build's.
-set -euo pipefail
+set -eEuo pipefail
+trap 'echo "FAILED: ${BASH_SOURCE[0]}:$LINENO: $BASH_COMMAND" >&2' ERR
 
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 readonly here
