@@ -1,7 +1,8 @@
 // Verified blobs of one image, from the cache or from where the image lives.
 #pragma once
 
-#include <memory>
+#include <optional>
+#include <utility>
 
 #include "fetch/blob_source.h"
 #include "fetch/cache.h"
@@ -27,7 +28,9 @@ class Blob {
 };
 
 /// Every blob that leaves it was verified against its digest and size. A blob that fails is asked
-/// for once more past HTTP caches; only then the answer is a CorruptError. Thread-safe.
+/// for once more past HTTP caches; only then the answer is a CorruptError that names blob and
+/// source. A file of the source that fails is a CorruptError at once, as is a descriptor of more
+/// than kMaxBlobSize. Thread-safe.
 class BlobStore {
  public:
   /// `cache` may be null: then nothing is kept. All arguments must outlive the store and the
@@ -42,7 +45,13 @@ class BlobStore {
   BlobSource& source() { return source_; }
 
  private:
+  /// The verified blob if it is on this machine.
+  std::optional<Bytes> read_here(const format::Descriptor& blob);
+  std::optional<MappedFile> map_cached(const format::Descriptor& blob);
   void fetch(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done);
+  /// What fetch() got, on a worker: verifies, keeps, asks once more.
+  void accept(const format::Descriptor& blob, Freshness freshness, Outcome<Bytes> outcome,
+              const Completion<Bytes>& done);
 
   Runtime& runtime_;
   BlobSource& source_;

@@ -1,6 +1,7 @@
 // Chunks as readers want them: verified, uncompressed, in memory, one fetch however many wait.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -24,29 +25,51 @@ class ChunkStore {
 
   /// Takes the sizes of the stored chunks from `manifest`. `store` must outlive this object and the
   /// operations started on it.
-  ChunkStore(Runtime& runtime, BlobStore& store, const format::Manifest& manifest,
+  ChunkStore(BlobStore& store, const format::Manifest& manifest,
              std::size_t memory_limit = kDefaultMemoryLimit);
 
-  /// The chunk that `piece` lies in. Answers at once, on this thread, when the chunk is in memory;
-  /// else from a worker. Fails with CorruptError when the piece lies outside the chunk, or when the
-  /// manifest does not list it.
+  /// The chunk that `piece` lies in. Answers at once, on this thread, when the chunk is in memory
+  /// or can never be had; else from a worker. Fails with CorruptError when the piece lies outside
+  /// the chunk, when the manifest does not list it, or when it is larger than any chunk may be. A
+  /// failure is not remembered: the next read tries anew.
   void read(const format::ChunkRef& piece, Completion<ChunkData> done);
 
  private:
-  struct Recent {
+  /// A blob that metadata names both as compressed and as not gives two different chunks.
+  struct Key {
     format::Digest digest;
+    bool compressed = false;
+
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const noexcept {
+      return std::hash<format::Digest>()(key.digest) ^ static_cast<std::size_t>(key.compressed);
+    }
+  };
+  struct Recent {
+    Key key;
     ChunkData data;
   };
+  struct Waiter {
+    format::ChunkRef piece;
+    Completion<ChunkData> done;
+  };
 
-  Runtime& runtime_;
+  void start(const Key& key);
+  void finish(const Key& key, Outcome<ChunkData> outcome);
+  ChunkData find_recent(const Key& key);             // with mutex_ held
+  void keep(const Key& key, const ChunkData& data);  // with mutex_ held
+  const format::Descriptor& descriptor_of(const format::Digest& digest) const;
+
   BlobStore& store_;
   std::unordered_map<format::Digest, format::Descriptor> chunks_;  // constant after construction
   const std::size_t memory_limit_;
 
-  std::mutex mutex_;  // guards all below
+  std::mutex mutex_;          // guards all below
   std::list<Recent> recent_;  // most recently used first
-  std::unordered_map<format::Digest, std::list<Recent>::iterator> by_digest_;
-  std::unordered_map<format::Digest, std::vector<Completion<ChunkData>>> waiting_;
+  std::unordered_map<Key, std::list<Recent>::iterator, KeyHash> by_key_;
+  std::unordered_map<Key, std::vector<Waiter>, KeyHash> waiting_;  // for what is on its way
   std::size_t memory_used_ = 0;
 };
 

@@ -48,7 +48,13 @@ class Image {
 
  private:
   Image() = default;
+  void open_layout(Runtime& runtime, const format::LayoutName& name);
+  void open_registry(Runtime& runtime, const format::RegistryName& name,
+                     const ImageOptions& options);
+  /// Takes the verified manifest and gets the metadata that it names.
+  void use_manifest(Bytes document, const format::Digest& digest, std::string name);
 
+  // In the order of need: each is destroyed before what it uses.
   std::string name_;
   std::unique_ptr<HttpClient> client_;
   std::unique_ptr<BlobSource> source_;

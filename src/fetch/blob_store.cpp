@@ -1,0 +1,148 @@
+// The road of a blob from where it is to verified bytes.
+#include "fetch/blob_store.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <utility>
+
+#include "fetch/file_descriptor.h"
+#include "format/error.h"
+
+namespace puzzlefs::fetch {
+namespace {
+
+/// What is wrong with `bytes` as `blob`, as a clause; empty if nothing is.
+std::string mismatch(const format::Descriptor& blob, ByteView bytes) {
+  if (bytes.size() != blob.size) {
+    return fmt::format("{} bytes instead of {}", bytes.size(), blob.size);
+  }
+  const auto digest = format::sha256(bytes);
+  return digest == blob.digest ? std::string()
+                               : fmt::format("bytes with the digest {}", digest.to_string());
+}
+
+/// For bytes that were found here: nothing better can be fetched.
+void verify_local(const format::Descriptor& blob, ByteView bytes, const std::string& path) {
+  if (const auto wrong = mismatch(blob, bytes); !wrong.empty()) {
+    throw CorruptError(
+        fmt::format("{} is not the blob {}: it has {}.", path, blob.digest.to_string(), wrong));
+  }
+}
+
+/// The cache verifies digests, so here the descriptor can only be wrong in the size.
+void verify_cached(const format::Descriptor& blob, ByteView bytes) {
+  if (bytes.size() != blob.size) {
+    throw CorruptError(fmt::format("The image says that the blob {} has {} bytes; it has {}.",
+                                   blob.digest.to_string(), blob.size, bytes.size()));
+  }
+}
+
+void check_size(const format::Descriptor& blob) {
+  if (blob.size > kMaxBlobSize) {
+    throw CorruptError(
+        fmt::format("The image says that the blob {} has {} bytes. More than {} are "
+                    "not accepted.",
+                    blob.digest.to_string(), blob.size, kMaxBlobSize));
+  }
+}
+
+bool is_corrupt(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const CorruptError&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
+BlobStore::BlobStore(Runtime& runtime, BlobSource& source, Cache* cache)
+    : runtime_(runtime), source_(source), cache_(cache) {}
+
+void BlobStore::read(const format::Descriptor& blob, Completion<Bytes> done) {
+  runtime_.post([this, blob, done = std::move(done)] {
+    std::optional<Bytes> here;
+    try {
+      here = read_here(blob);
+    } catch (...) {
+      return done(std::current_exception());
+    }
+    if (here) return done(std::move(*here));
+    fetch(blob, Freshness::kAny, done);
+  });
+}
+
+Blob BlobStore::map(const format::Descriptor& blob) {
+  check_size(blob);
+  if (const auto path = source_.local_path(blob.digest); !path.empty()) {
+    MappedFile file(path);
+    verify_local(blob, file.bytes(), path);
+    return Blob(std::move(file));
+  }
+  if (auto file = map_cached(blob)) return Blob(std::move(*file));
+  auto fetched = wait_for<Bytes>(
+      [&](Completion<Bytes> done) { fetch(blob, Freshness::kAny, std::move(done)); });
+  // From the cache's file the kernel can drop pages that are not in use, and read them again.
+  if (auto file = map_cached(blob)) return Blob(std::move(*file));
+  return Blob(std::move(fetched));
+}
+
+std::optional<Bytes> BlobStore::read_here(const format::Descriptor& blob) {
+  check_size(blob);
+  if (const auto path = source_.local_path(blob.digest); !path.empty()) {
+    auto bytes = read_file(path, blob.size);
+    verify_local(blob, bytes, path);
+    return bytes;
+  }
+  if (cache_ == nullptr) return std::nullopt;
+  auto bytes = cache_->read(blob.digest);
+  if (bytes) verify_cached(blob, *bytes);
+  return bytes;
+}
+
+std::optional<MappedFile> BlobStore::map_cached(const format::Descriptor& blob) {
+  if (cache_ == nullptr) return std::nullopt;
+  auto file = cache_->map(blob.digest);
+  if (file) verify_cached(blob, file->bytes());
+  return file;
+}
+
+void BlobStore::fetch(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done) {
+  // The source may answer on the loop, where nothing may be hashed or written.
+  auto arrived = [this, blob, freshness, done](Outcome<Bytes> outcome) {
+    runtime_.post([this, blob, freshness, done, outcome = std::move(outcome)]() mutable {
+      accept(blob, freshness, std::move(outcome), done);
+    });
+  };
+  try {
+    source_.read(blob, freshness, std::move(arrived));
+  } catch (...) {  // it could not even begin, so it has not answered
+    done(std::current_exception());
+  }
+}
+
+void BlobStore::accept(const format::Descriptor& blob, Freshness freshness, Outcome<Bytes> outcome,
+                       const Completion<Bytes>& done) {
+  try {
+    if (outcome.ok()) {
+      const auto wrong = mismatch(blob, outcome.value());
+      if (wrong.empty()) {
+        if (cache_ != nullptr) cache_->write(blob.digest, outcome.value());
+      } else {
+        outcome = std::make_exception_ptr(
+            CorruptError(fmt::format("{} sent wrong bytes for the blob {}: {}.",
+                                     source_.description(), blob.digest.to_string(), wrong)));
+      }
+    }
+  } catch (...) {
+    outcome = std::current_exception();
+  }
+  if (freshness == Freshness::kAny && !outcome.ok() && is_corrupt(outcome.error())) {
+    return fetch(blob, Freshness::kBypass, done);
+  }
+  done(std::move(outcome));
+}
+
+}  // namespace puzzlefs::fetch
