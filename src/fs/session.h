@@ -24,17 +24,19 @@ struct SessionOptions {
 /// network are answered from the fetch that completes them.
 class Session {
  public:
-  /// Mounts. `tree` and `chunks` must outlive the session. Throws Error, saying what to do where
+  /// Mounts. `tree` and `chunks` must outlive the session. block_termination_signals() must have
+  /// been called before the process started its first thread. Throws Error, saying what to do where
   /// fusermount3 or /dev/fuse is missing.
   Session(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
           const SessionOptions& options);
-  /// Unmounts if still mounted.
+  /// Unmounts if still mounted, and waits for the reads that are still under way.
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
   /// Serves until the file system is unmounted, or SIGTERM, SIGINT or SIGHUP arrives (then it
-  /// unmounts). `on_ready` is called once, when the kernel has accepted the mount.
+  /// unmounts, lazily). `on_ready` is called once, when the kernel has accepted the mount. Call it
+  /// once.
   void run(const std::function<void()>& on_ready);
 
  private:

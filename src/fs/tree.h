@@ -1,5 +1,5 @@
-// The tree of one image as a file system sees it: attributes, lookups and link counts, computed from
-// the metadata in place.
+// The tree of one image as a file system sees it: attributes, lookups and link counts, computed
+// from the metadata in place.
 #pragma once
 
 #include <sys/stat.h>
@@ -13,6 +13,9 @@
 #include "format/metadata.h"
 
 namespace puzzlefs::fs {
+
+/// The S_IFMT bits of st_mode.
+mode_t type_bits(format::FileType type);
 
 /// Thread-safe. Keeps nothing per inode but what cannot be had cheaply: the link counts of files
 /// with several names, and for large directories whether they are sorted.
@@ -44,8 +47,8 @@ class Tree {
   std::once_flag counted_;
   /// Files with more than one name; constant once counted.
   std::unordered_map<std::uint64_t, std::uint32_t> links_;
-  Totals totals_;            // constant once counted
-  std::mutex sorted_mutex_;  // guards sorted_
+  Totals totals_;                                   // constant once counted
+  std::mutex sorted_mutex_;                         // guards sorted_
   std::unordered_map<std::uint64_t, bool> sorted_;  // by directory, the large ones
 };
 

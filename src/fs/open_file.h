@@ -1,0 +1,28 @@
+// An open file: where in it each of its pieces lies.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "format/metadata.h"
+
+namespace puzzlefs::fs {
+
+/// Made at open, so that a read is a search and not a scan from the start. Immutable, thread-safe.
+class OpenFile {
+ public:
+  /// Throws CorruptError if a piece is malformed. The inode's metadata must outlive the object.
+  explicit OpenFile(const format::Inode& inode);
+
+  format::InodeNumber number() const { return inode_.number(); }
+
+  /// The pieces, cut to size, that make up the bytes from `offset` on, `size` of them or as many as
+  /// there are. None is empty.
+  std::vector<format::ChunkRef> pieces(std::uint64_t offset, std::uint64_t size) const;
+
+ private:
+  format::Inode inode_;
+  std::vector<std::uint64_t> ends_;  // of each piece, in the file
+};
+
+}  // namespace puzzlefs::fs

@@ -1,0 +1,244 @@
+// The requests. The image never changes, so everything that the kernel can cache is answered as
+// valid for ever, and the kernel asks only once.
+#include "fs/operations.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "format/error.h"
+#include "fs/read_operation.h"
+
+namespace puzzlefs::fs {
+namespace {
+
+/// Three decades: for ever, without an overflow in anybody's arithmetic.
+constexpr double kForever = 1e9;
+/// Reads of several files can wait for the network at once, and the kernel holds back read-ahead
+/// beyond this number of them (its default is 12).
+constexpr unsigned kMaxBackground = 512;
+constexpr unsigned long kStatfsBlockSize = 4096;
+
+/// Directory offsets: "." and ".." come before the entries.
+constexpr std::uint64_t kFirstEntry = 2;
+/// libfuse's number for what is not known. The format has no pointer to the parent, and nobody
+/// uses the number in ".." but to see that it is not zero.
+constexpr ino_t kUnknownInode = 0xffffffff;
+
+/// Names and values by the protocol of getxattr(2): asked with size 0, only their size is told.
+void reply_sized(fuse_req_t request, std::string_view data, std::size_t size) {
+  if (size == 0) {
+    fuse_reply_xattr(request, data.size());
+  } else if (size < data.size()) {
+    fuse_reply_err(request, ERANGE);
+  } else {
+    fuse_reply_buf(request, data.data(), data.size());
+  }
+}
+
+/// A reply to readdir or readdirplus, filled until the kernel's buffer is full.
+class Listing {
+ public:
+  Listing(fuse_req_t request, std::size_t size, bool plus)
+      : request_(request), buffer_(size), plus_(plus) {}
+
+  /// Whether there was room. `next` is the offset of the entry after this one.
+  bool add(const std::string& name, const fuse_entry_param& entry, std::uint64_t next) {
+    char* const start = buffer_.data() + used_;
+    const auto room = buffer_.size() - used_;
+    const auto offset = static_cast<off_t>(next);
+    const auto needed =
+        plus_ ? fuse_add_direntry_plus(request_, start, room, name.c_str(), &entry, offset)
+              : fuse_add_direntry(request_, start, room, name.c_str(), &entry.attr, offset);
+    if (needed > room) return false;
+    used_ += needed;
+    return true;
+  }
+
+  void reply() { fuse_reply_buf(request_, buffer_.data(), used_); }
+
+ private:
+  fuse_req_t request_;
+  std::vector<char> buffer_;
+  std::size_t used_ = 0;
+  bool plus_;
+};
+
+/// An entry that is only a name and a number: the kernel looks it up when somebody needs more.
+fuse_entry_param bare_entry(ino_t number, mode_t mode) {
+  fuse_entry_param entry{};
+  entry.attr.st_ino = number;
+  entry.attr.st_mode = mode;
+  return entry;
+}
+
+}  // namespace
+
+format::Inode Operations::inode(fuse_ino_t node) const {
+  return tree_.metadata().get(format::InodeNumber{node});
+}
+
+fuse_entry_param Operations::entry_for(const format::Inode& inode) {
+  fuse_entry_param entry{};
+  entry.ino = format::to_integer(inode.number());
+  entry.attr = tree_.attributes(inode);
+  entry.attr_timeout = kForever;
+  entry.entry_timeout = kForever;
+  return entry;
+}
+
+void Operations::init(fuse_conn_info& connection) {
+  spdlog::debug("The kernel speaks FUSE {}.{} with capabilities {:#x}.", connection.proto_major,
+                connection.proto_minor, connection.capable);
+  // Of an image nothing changes behind the kernel's back.
+  constexpr unsigned kUnwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO;
+  constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+                               FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS |
+                               FUSE_CAP_NO_OPENDIR_SUPPORT;
+  connection.want &= ~kUnwanted;
+  connection.want |= connection.capable & kWanted;
+  connection.max_background = kMaxBackground;
+  connection.congestion_threshold = kMaxBackground / 4 * 3;
+  greeted_ = true;
+  opendir_is_needless_ = (connection.capable & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
+}
+
+void Operations::lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  const auto found = tree_.lookup(inode(parent), name);
+  if (!found) {
+    fuse_entry_param absent{};  // node 0: the kernel remembers that there is no such name
+    absent.entry_timeout = kForever;
+    fuse_reply_entry(request, &absent);
+    return;
+  }
+  const auto entry = entry_for(*found);
+  fuse_reply_entry(request, &entry);
+}
+
+void Operations::getattr(fuse_req_t request, fuse_ino_t node) {
+  const auto attributes = tree_.attributes(inode(node));
+  fuse_reply_attr(request, &attributes, kForever);
+}
+
+void Operations::readlink(fuse_req_t request, fuse_ino_t node) {
+  fuse_reply_readlink(request, std::string(inode(node).symlink_target()).c_str());
+}
+
+void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info& info) {
+  if ((info.flags & O_ACCMODE) != O_RDONLY) {
+    fuse_reply_err(request, EROFS);
+    return;
+  }
+  auto file = std::make_unique<const OpenFile>(inode(node));
+  auto reply = info;
+  reply.fh = reinterpret_cast<std::uint64_t>(file.get());
+  reply.keep_cache = 1;
+  reply.noflush = 1;
+  {
+    const std::lock_guard lock(mutex_);
+    open_files_.emplace(reply.fh, std::move(file));
+  }
+  if (fuse_reply_open(request, &reply) == -ENOENT) {  // interrupted: there will be no release
+    const std::lock_guard lock(mutex_);
+    open_files_.erase(reply.fh);
+  }
+}
+
+void Operations::read(fuse_req_t request, std::size_t size, off_t offset,
+                      const fuse_file_info& info) {
+  const auto& file = *reinterpret_cast<const OpenFile*>(info.fh);
+  ReadOperation::start(request, file.number(),
+                       file.pieces(static_cast<std::uint64_t>(offset), size), chunks_,
+                       in_flight_.enter());
+}
+
+void Operations::release(fuse_req_t request, const fuse_file_info& info) {
+  {
+    const std::lock_guard lock(mutex_);
+    open_files_.erase(info.fh);
+  }
+  fuse_reply_err(request, 0);
+}
+
+void Operations::opendir(fuse_req_t request, const fuse_file_info& info) {
+  if (opendir_is_needless_) {
+    // Linux ≥ 5.1 never asks again then, and caches directories as below.
+    fuse_reply_err(request, ENOSYS);
+    return;
+  }
+  auto reply = info;
+  reply.cache_readdir = 1;
+  reply.keep_cache = 1;
+  fuse_reply_open(request, &reply);
+}
+
+void Operations::readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
+                         bool plus) {
+  const auto directory = inode(node);
+  const auto end = kFirstEntry + directory.entry_count();
+  Listing listing(request, size, plus);
+  for (auto position = static_cast<std::uint64_t>(offset); position < end; ++position) {
+    if (position < kFirstEntry) {
+      const bool self = position == 0;
+      const auto entry = bare_entry(self ? node : kUnknownInode, S_IFDIR);
+      if (!listing.add(self ? "." : "..", entry, position + 1)) break;
+      continue;
+    }
+    const auto [number, name] = directory.entry(static_cast<std::uint32_t>(position - kFirstEntry));
+    const auto child = tree_.metadata().find(number);
+    if (!child) continue;  // a whiteout
+    const auto entry = plus ? listed_entry(*child)
+                            : bare_entry(format::to_integer(number), type_bits(child->type()));
+    if (!listing.add(std::string(name), entry, position + 1)) break;
+  }
+  listing.reply();
+}
+
+fuse_entry_param Operations::listed_entry(const format::Inode& inode) {
+  try {
+    return entry_for(inode);
+  } catch (const CorruptError&) {
+    // Listed all the same; whoever looks it up gets the error.
+    return bare_entry(format::to_integer(inode.number()), 0);
+  }
+}
+
+void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size) {
+  const auto file = inode(node);
+  for (std::uint32_t i = 0; i < file.xattr_count(); ++i) {
+    const auto xattr = file.xattr(i);
+    if (xattr.key == name) {
+      reply_sized(request, as_text(xattr.value), size);
+      return;
+    }
+  }
+  fuse_reply_err(request, ENODATA);
+}
+
+void Operations::listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size) {
+  const auto file = inode(node);
+  std::string names;
+  for (std::uint32_t i = 0; i < file.xattr_count(); ++i) {
+    names += file.xattr(i).key;
+    names += '\0';
+  }
+  reply_sized(request, names, size);
+}
+
+void Operations::statfs(fuse_req_t request) {
+  const auto totals = tree_.totals();
+  struct statvfs result {};
+  result.f_bsize = kStatfsBlockSize;
+  result.f_frsize = kStatfsBlockSize;
+  result.f_blocks = (totals.bytes + kStatfsBlockSize - 1) / kStatfsBlockSize;
+  result.f_files = totals.inodes;
+  result.f_namemax = format::kMaxNameSize;
+  fuse_reply_statfs(request, &result);
+}
+
+}  // namespace puzzlefs::fs

@@ -1,0 +1,64 @@
+// One read request of the kernel, from the pieces it covers to the reply.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "fetch/chunk_store.h"
+#include "format/metadata.h"
+#include "fs/fuse.h"
+#include "fs/in_flight.h"
+
+namespace puzzlefs::fs {
+
+/// Holds no thread while chunks are on their way: whoever brings the last one replies. Owns itself.
+class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
+ public:
+  /// Replies to `request` with the bytes of `pieces`, or the errno of the first that failed.
+  /// `number` is for the log. `chunks` and what `token` stands for are used until the reply.
+  static void start(fuse_req_t request, format::InodeNumber number,
+                    std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
+                    InFlight::Token token);
+
+  ReadOperation(fuse_req_t request, format::InodeNumber number,
+                std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
+                InFlight::Token token);
+
+ private:
+  /// Adjacent pieces of the same chunk, which is asked for once.
+  struct Run {
+    std::size_t first = 0;  // pieces [first, last)
+    std::size_t last = 0;
+    std::size_t position = 0;  // in the reply
+    fetch::ChunkData data;     // once it arrived, unless gathering
+  };
+
+  void advance();
+  void ask(Run& run);
+  void take(Run& run, fetch::Outcome<fetch::ChunkData> outcome);
+  void gather(const Run& run, const Bytes& chunk);
+  void fail(std::exception_ptr error);
+  std::exception_ptr error();
+  void finish();
+  std::vector<iovec> reply_vectors() const;
+
+  const fuse_req_t request_;
+  const format::InodeNumber number_;
+  const std::vector<format::ChunkRef> pieces_;
+  fetch::ChunkStore& chunks_;
+  const InFlight::Token token_;
+
+  std::vector<Run> runs_;     // each touched by the completion that it waits for
+  std::size_t next_run_ = 0;  // touched by whoever advances
+  Bytes gathered_;            // runs write into disjoint parts; empty unless gathering
+  std::atomic<std::size_t> waiting_ = 0;
+  std::mutex mutex_;
+  std::exception_ptr error_;  // guarded by mutex_
+};
+
+}  // namespace puzzlefs::fs

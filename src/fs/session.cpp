@@ -1,0 +1,191 @@
+// The life of a mount. The thread that calls run() does the handshake with the kernel and then only
+// waits, for a signal or for the end of the threads that serve: a fixed number of them, each in a
+// loop of its own around read(/dev/fuse).
+#include "fs/session.h"
+
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "fetch/file_descriptor.h"
+#include "format/error.h"
+#include "fs/mount.h"
+#include "fs/mount_options.h"
+#include "fs/operations.h"
+
+namespace puzzlefs::fs {
+namespace {
+
+/// Interrupts a thread's read(2). Ignored by default, so that a late one does no harm.
+constexpr int kWakeSignal = SIGURG;
+
+/// The memory that libfuse receives requests into, made by its first use.
+class RequestBuffer {
+ public:
+  RequestBuffer() = default;
+  ~RequestBuffer() { std::free(buffer_.mem); }
+  RequestBuffer(const RequestBuffer&) = delete;
+  RequestBuffer& operator=(const RequestBuffer&) = delete;
+
+  fuse_buf* get() { return &buffer_; }
+
+ private:
+  fuse_buf buffer_{};
+};
+
+/// Receives and handles one request. False when there will be none any more.
+bool serve_one(fuse_session* session, RequestBuffer& buffer) {
+  const int size = fuse_session_receive_buf(session, buffer.get());
+  if (size == -EINTR || size == -EAGAIN) return true;
+  if (size < 0) spdlog::error("Cannot receive requests from the kernel: {}.", strerror(-size));
+  if (size <= 0) return false;
+  fuse_session_process_buf(session, buffer.get());
+  return true;
+}
+
+/// A descriptor that is readable while a termination signal is pending.
+fetch::FileDescriptor termination_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  fetch::FileDescriptor descriptor(::signalfd(-1, &signals, SFD_CLOEXEC));
+  if (!descriptor) throw_errno("wait for signals");
+  return descriptor;
+}
+
+fetch::FileDescriptor make_event() {
+  fetch::FileDescriptor event(::eventfd(0, EFD_CLOEXEC));
+  if (!event) throw_errno("make an event");
+  return event;
+}
+
+void trigger(const fetch::FileDescriptor& event) {
+  const std::uint64_t one = 1;
+  while (::write(event.get(), &one, sizeof one) < 0 && errno == EINTR) continue;
+}
+
+/// A signal whose handler does nothing still ends a blocking system call with EINTR, unless the
+/// handler was set with SA_RESTART.
+void prepare_wake_signal() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  ::sigaction(kWakeSignal, &action, nullptr);
+}
+
+}  // namespace
+
+class Session::Impl {
+ public:
+  Impl(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
+       const SessionOptions& options)
+      : threads_(std::max(options.threads, 1U)),
+        operations_(tree, chunks),
+        mount_(mountpoint,
+               complete_mount_options(options.mount_options, options.source, ::geteuid() == 0),
+               Operations::table(), &operations_) {}
+
+  ~Impl() {
+    detach();  // before the wait, so that no new requests come
+    if (const auto count = operations_.in_flight().count(); count > 0) {
+      spdlog::info("Waiting for {} reads that are still under way.", count);
+    }
+    operations_.in_flight().wait_until_none();
+  }
+
+  void run(const std::function<void()>& on_ready) {
+    greet();
+    on_ready();
+    prepare_wake_signal();
+    std::vector<std::thread> servers;
+    serving_ = threads_;
+    for (unsigned i = 0; i < threads_; ++i) servers.emplace_back([this] { serve(); });
+    if (const int signal = wait_for_end(); signal != 0) {
+      spdlog::info("Unmounting on signal {} ({}).", signal, strsignal(signal));
+      detach();
+    }
+    stop(servers);
+  }
+
+ private:
+  /// The kernel's first request, INIT, is there as soon as the mount is.
+  void greet() {
+    RequestBuffer buffer;
+    while (!operations_.greeted() && !fuse_session_exited(mount_.session())) {
+      if (!serve_one(mount_.session(), buffer)) break;
+    }
+    if (!operations_.greeted()) throw Error(EIO, "The kernel ended the mount before it began.");
+  }
+
+  void serve() {
+    sigset_t wake;
+    sigemptyset(&wake);
+    sigaddset(&wake, kWakeSignal);
+    pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
+    RequestBuffer buffer;
+    while (!fuse_session_exited(mount_.session()) && serve_one(mount_.session(), buffer)) continue;
+    --serving_;
+    trigger(ended_);
+  }
+
+  /// Returns the signal that arrived, or 0 if the file system was unmounted.
+  int wait_for_end() {
+    std::array<pollfd, 2> sources{pollfd{signals_.get(), POLLIN, 0},
+                                  pollfd{ended_.get(), POLLIN, 0}};
+    while (::poll(sources.data(), sources.size(), -1) < 0) {
+      if (errno != EINTR) throw_errno("wait for signals");
+    }
+    if (sources[0].revents == 0) return 0;
+    signalfd_siginfo signal{};
+    if (::read(signals_.get(), &signal, sizeof signal) != sizeof signal) return SIGTERM;
+    return static_cast<int>(signal.ssi_signo);
+  }
+
+  void stop(std::vector<std::thread>& servers) {
+    fuse_session_exit(mount_.session());
+    // A signal that comes just before a thread's read(2) wakes nobody, hence again.
+    while (serving_ > 0) {
+      for (auto& server : servers) pthread_kill(server.native_handle(), kWakeSignal);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    for (auto& server : servers) server.join();
+  }
+
+  void detach() {
+    try {
+      mount_.detach();
+    } catch (const Error& error) {
+      spdlog::error("{}", error.what());
+    }
+  }
+
+  const unsigned threads_;
+  const fetch::FileDescriptor signals_ = termination_signals();
+  const fetch::FileDescriptor ended_ = make_event();  // a serving thread has ended
+  std::atomic<unsigned> serving_ = 0;
+  Operations operations_;
+  FuseMount mount_;
+};
+
+Session::Session(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
+                 const SessionOptions& options)
+    : impl_(std::make_unique<Impl>(tree, chunks, mountpoint, options)) {}
+
+Session::~Session() = default;
+
+void Session::run(const std::function<void()>& on_ready) {
+  impl_->run(on_ready);
+}
+
+}  // namespace puzzlefs::fs

@@ -1,0 +1,137 @@
+// Lookups and attributes. Directories as this project and the Rust puzzlefs write them are sorted
+// by name; nothing else in the format says so, which is why a large one is examined once.
+#include "fs/tree.h"
+
+#include <sys/sysmacros.h>
+
+#include <limits>
+
+#include "format/error.h"
+#include "fs/link_counter.h"
+
+namespace puzzlefs::fs {
+namespace {
+
+/// Up to here scanning is as fast as searching.
+constexpr std::uint32_t kSmallDirectory = 32;
+constexpr blksize_t kBlockSize = 4096;
+constexpr std::uint64_t kStatBlockSize = 512;
+
+off_t size_of(const format::Inode& inode) {
+  const auto size = inode.size();
+  if (size > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
+    throw CorruptError("Inode " + std::to_string(format::to_integer(inode.number())) +
+                       " claims to be larger than any file can be.");
+  }
+  return static_cast<off_t>(size);
+}
+
+}  // namespace
+
+mode_t type_bits(format::FileType type) {
+  switch (type) {
+    case format::FileType::kFifo:
+      return S_IFIFO;
+    case format::FileType::kCharacterDevice:
+    case format::FileType::kWhiteout:  // as overlayfs shows it; the tree hands out none
+      return S_IFCHR;
+    case format::FileType::kDirectory:
+      return S_IFDIR;
+    case format::FileType::kBlockDevice:
+      return S_IFBLK;
+    case format::FileType::kRegular:
+      return S_IFREG;
+    case format::FileType::kSymlink:
+      return S_IFLNK;
+    case format::FileType::kSocket:
+      return S_IFSOCK;
+  }
+  return S_IFREG;
+}
+
+std::optional<format::Inode> Tree::lookup(const format::Inode& directory, std::string_view name) {
+  const auto count = directory.entry_count();
+  if (count <= kSmallDirectory || !is_sorted(directory)) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const auto entry = directory.entry(i);
+      if (entry.name != name) continue;
+      // A whiteout may stand beside a live entry of the same name.
+      if (auto inode = metadata_.find(entry.ino)) return inode;
+    }
+    return std::nullopt;
+  }
+  std::uint32_t low = 0;
+  std::uint32_t high = count;
+  while (low < high) {
+    const auto middle = low + (high - low) / 2;
+    const auto entry = directory.entry(middle);
+    if (entry.name == name) return metadata_.find(entry.ino);
+    if (entry.name < name) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return std::nullopt;
+}
+
+bool Tree::is_sorted(const format::Inode& directory) {
+  const auto number = format::to_integer(directory.number());
+  {
+    const std::lock_guard lock(sorted_mutex_);
+    if (const auto known = sorted_.find(number); known != sorted_.end()) return known->second;
+  }
+  bool ascending = true;
+  for (std::uint32_t i = 1; ascending && i < directory.entry_count(); ++i) {
+    ascending = directory.entry(i - 1).name < directory.entry(i).name;
+  }
+  const std::lock_guard lock(sorted_mutex_);
+  sorted_.emplace(number, ascending);
+  return ascending;
+}
+
+struct stat Tree::attributes(const format::Inode& inode) {
+  const auto device = inode.device();
+  struct stat result {};
+  result.st_ino = format::to_integer(inode.number());
+  result.st_mode = type_bits(inode.type()) | inode.permissions();
+  result.st_nlink = link_count(inode);
+  result.st_uid = inode.uid();
+  result.st_gid = inode.gid();
+  result.st_rdev = makedev(device.major, device.minor);
+  result.st_size = size_of(inode);
+  result.st_blksize = kBlockSize;
+  const auto size = static_cast<std::uint64_t>(result.st_size);
+  result.st_blocks = static_cast<blkcnt_t>((size + kStatBlockSize - 1) / kStatBlockSize);
+  return result;
+}
+
+Tree::Totals Tree::totals() {
+  count_once();
+  return totals_;
+}
+
+std::uint32_t Tree::link_count(const format::Inode& inode) {
+  if (inode.type() != format::FileType::kDirectory) {
+    count_once();
+    const auto counted = links_.find(format::to_integer(inode.number()));
+    return counted == links_.end() ? 1 : counted->second;
+  }
+  std::uint32_t links = 2;
+  for (std::uint32_t i = 0; i < inode.entry_count(); ++i) {
+    const auto child = metadata_.find(inode.entry(i).ino);
+    if (child && child->type() == format::FileType::kDirectory) ++links;
+  }
+  return links;
+}
+
+void Tree::count_once() {
+  std::call_once(counted_, [this] {
+    LinkCounter counter(metadata_);
+    counter.walk();
+    totals_ = {.inodes = counter.inodes(), .bytes = counter.bytes()};
+    links_ = counter.take_links();
+  });
+}
+
+}  // namespace puzzlefs::fs
