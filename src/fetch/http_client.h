@@ -13,22 +13,28 @@
 
 #include "fetch/outcome.h"
 #include "format/bytes.h"
+#include "format/error.h"
 
 namespace puzzlefs::fetch {
 
-/// What a request sends: nothing, bytes, or a file from its start to its end.
+/// A file, sent from its start for `size` bytes.
 struct FileBody {
   std::string path;
   std::uint64_t size = 0;
 };
-using RequestBody = std::variant<std::monostate, Bytes, FileBody>;
+/// What a request sends: nothing, bytes (shared, since a request that is tried anew sends them
+/// again), or a file.
+using RequestBody = std::variant<std::monostate, std::shared_ptr<const Bytes>, FileBody>;
+
+inline constexpr std::size_t kMaxExplanationSize = 64 << 10;
 
 struct HttpRequest {
   std::string method = "GET";
   std::string url;
   std::vector<std::string> headers;  // "Name: value"
   RequestBody body;
-  /// A longer response body ends the request with a CorruptError.
+  /// A longer body ends a request that was served (2xx) with a CorruptError. Bodies of other
+  /// answers, which only explain, are cut at kMaxExplanationSize.
   std::uint64_t max_body_size = 4 << 20;
   std::chrono::seconds connect_timeout{5};
   /// The request fails with UnavailableError when fewer than 1 byte/s came or went for this long.
@@ -50,6 +56,26 @@ struct HttpOptions {
   std::string user_agent = "puzzlefs/" PUZZLEFS_VERSION;
 };
 
+/// No complete answer came.
+class TransportError : public UnavailableError {
+ public:
+  enum class Cause {
+    kTls,     // the other side does not speak TLS, or not ours
+    kClosed,  // the client is being destroyed: nothing can be sent any more
+    kOther,
+  };
+  TransportError(Cause cause, const std::string& what, const std::string& reason)
+      : UnavailableError("Cannot " + what + ": " + reason + "."), cause_(cause), reason_(reason) {}
+
+  Cause cause() const { return cause_; }
+  /// Only what went wrong: "Connection refused".
+  const std::string& reason() const { return reason_; }
+
+ private:
+  Cause cause_;
+  std::string reason_;
+};
+
 /// Thread-safe. Redirects are not followed: that is for the caller, who knows what may be sent
 /// where. The destructor fails what is under way with UnavailableError; the loop must still run or
 /// have been stopped for good.
@@ -60,7 +86,8 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  /// Any HTTP answer, of whatever status, is a response. Transport failures are UnavailableError.
+  /// Any HTTP answer, of whatever status, is a response. A transport failure is a TransportError,
+  /// but a certificate that is not trusted is a plain Error: it will not be better the next time.
   /// `done` runs on the loop.
   void send(HttpRequest request, Completion<HttpResponse> done);
 

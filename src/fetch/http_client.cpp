@@ -1,0 +1,297 @@
+// libcurl's multi socket interface under Asio: libcurl says which sockets and which timeout it
+// waits for, the loop waits for them and tells it. All of it happens on the loop's thread; other
+// threads only put requests into a list.
+#include "fetch/http_client.h"
+
+#include <curl/curl.h>
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <future>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+#include <utility>
+
+#include "fetch/http_transfer.h"
+
+namespace puzzlefs::fetch {
+namespace {
+
+constexpr std::size_t kIdleHandles = 16;
+
+using boost::asio::posix::stream_descriptor;
+
+// A socket of libcurl's. Closing it is libcurl's business: this only watches it.
+struct WatchedSocket {
+  WatchedSocket(boost::asio::io_context& loop, curl_socket_t fd) : descriptor(loop, fd) {}
+  ~WatchedSocket() { forget(); }
+  WatchedSocket(const WatchedSocket&) = delete;
+  WatchedSocket& operator=(const WatchedSocket&) = delete;
+
+  // Must happen before libcurl closes it: the number may stand for another socket at once.
+  void forget() {
+    if (!watched) return;
+    watched = false;
+    descriptor.release();
+  }
+
+  stream_descriptor descriptor;
+  bool watched = true;
+  int wanted = 0;   // CURL_POLL_IN | CURL_POLL_OUT
+  int waiting = 0;  // the same bits: an async_wait is pending
+};
+
+struct FreeMulti {
+  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+};
+
+CURLM* make_multi() {
+  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
+  CURLM* const multi = initialised == CURLE_OK ? curl_multi_init() : nullptr;
+  if (multi == nullptr) throw Error(ENOMEM, "Cannot initialise libcurl.");
+  return multi;
+}
+
+}  // namespace
+
+class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(boost::asio::io_context& loop, HttpOptions options);
+
+  boost::asio::io_context& loop() { return loop_; }
+  void send(HttpRequest request, Completion<HttpResponse> done);  // from any thread
+  void shut_down();  // on the loop, or on any thread after it has stopped
+
+ private:
+  struct Queued {
+    HttpRequest request;
+    Completion<HttpResponse> done;
+  };
+  struct Active {
+    std::unique_ptr<HttpTransfer> transfer;
+    Completion<HttpResponse> done;
+  };
+
+  void start_queued();
+  void start(Queued queued);
+  EasyHandle take_easy();
+  void act(curl_socket_t fd, int events);
+  void complete_finished();
+  void watch(curl_socket_t fd, int events);
+  void wait(const std::shared_ptr<WatchedSocket>& socket);
+  void wait(const std::shared_ptr<WatchedSocket>& socket, int event);
+  void set_timer(long milliseconds);
+
+  static int on_socket(CURL* easy, curl_socket_t fd, int events, void* self, void* socket);
+  static int on_timer(CURLM* multi, long milliseconds, void* self);
+
+  boost::asio::io_context& loop_;
+  const HttpOptions options_;
+
+  std::mutex mutex_;           // guards the next two
+  std::vector<Queued> queue_;  // given by any thread, not yet with libcurl
+  bool closed_ = false;
+
+  // All below belongs to the loop's thread. The multi handle uses the sockets until it is freed,
+  // so it comes after them.
+  boost::asio::steady_timer timer_;
+  std::unordered_map<curl_socket_t, std::shared_ptr<WatchedSocket>> sockets_;
+  std::unordered_map<CURL*, Active> active_;
+  std::vector<EasyHandle> idle_;
+  std::unique_ptr<CURLM, FreeMulti> multi_;
+};
+
+HttpClient::Impl::Impl(boost::asio::io_context& loop, HttpOptions options)
+    : loop_(loop), options_(std::move(options)), timer_(loop), multi_(make_multi()) {
+  curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETFUNCTION, &Impl::on_socket);
+  curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
+  curl_multi_setopt(multi_.get(), CURLMOPT_TIMERFUNCTION, &Impl::on_timer);
+  curl_multi_setopt(multi_.get(), CURLMOPT_TIMERDATA, this);
+  curl_multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS, options_.connections_per_host);
+}
+
+void HttpClient::Impl::send(HttpRequest request, Completion<HttpResponse> done) {
+  bool closed = false;
+  {
+    const std::lock_guard lock(mutex_);
+    closed = closed_;
+    if (!closed) queue_.push_back({std::move(request), std::move(done)});
+  }
+  if (!closed) {
+    boost::asio::post(loop_, [self = shared_from_this()] { self->start_queued(); });
+    return;
+  }
+  done(std::make_exception_ptr(TransportError(TransportError::Cause::kClosed, "send a request",
+                                              "The program is finishing")));
+}
+
+void HttpClient::Impl::start_queued() {
+  std::vector<Queued> queue;
+  {
+    const std::lock_guard lock(mutex_);
+    queue.swap(queue_);
+  }
+  for (auto& queued : queue) start(std::move(queued));
+}
+
+void HttpClient::Impl::start(Queued queued) {
+  try {
+    auto transfer =
+        std::make_unique<HttpTransfer>(take_easy(), std::move(queued.request), options_);
+    CURL* const easy = transfer->easy();
+    // Before it is added: libcurl may call back at once.
+    active_.emplace(easy, Active{std::move(transfer), queued.done});
+    if (curl_multi_add_handle(multi_.get(), easy) == CURLM_OK) return;
+    active_.erase(easy);
+    throw Error(ENOMEM, "Cannot start an HTTP request.");
+  } catch (const std::exception&) {
+    queued.done(std::current_exception());
+  }
+}
+
+EasyHandle HttpClient::Impl::take_easy() {
+  if (idle_.empty()) {
+    EasyHandle easy(curl_easy_init());
+    if (!easy) throw std::bad_alloc();
+    return easy;
+  }
+  EasyHandle easy = std::move(idle_.back());
+  idle_.pop_back();
+  return easy;
+}
+
+void HttpClient::Impl::act(curl_socket_t fd, int events) {
+  int running = 0;
+  curl_multi_socket_action(multi_.get(), fd, events, &running);
+  complete_finished();
+}
+
+// A completion may send, and may even destroy the client.
+void HttpClient::Impl::complete_finished() {
+  while (multi_) {
+    int left = 0;
+    const CURLMsg* const message = curl_multi_info_read(multi_.get(), &left);
+    if (message == nullptr) return;
+    if (message->msg != CURLMSG_DONE) continue;
+    CURL* const easy = message->easy_handle;
+    const CURLcode code = message->data.result;
+    const auto found = active_.find(easy);
+    Active finished = std::move(found->second);
+    active_.erase(found);
+    auto outcome = finished.transfer->outcome(code);
+    curl_multi_remove_handle(multi_.get(), easy);
+    if (idle_.size() < kIdleHandles) idle_.push_back(finished.transfer->release_easy());
+    finished.done(std::move(outcome));
+  }
+}
+
+void HttpClient::Impl::watch(curl_socket_t fd, int events) {
+  if (events == CURL_POLL_REMOVE) {
+    const auto found = sockets_.find(fd);
+    if (found == sockets_.end()) return;
+    found->second->forget();
+    sockets_.erase(found);
+    return;
+  }
+  auto& socket = sockets_[fd];
+  if (!socket) socket = std::make_shared<WatchedSocket>(loop_, fd);
+  socket->wanted = events;
+  wait(socket);
+}
+
+void HttpClient::Impl::wait(const std::shared_ptr<WatchedSocket>& socket) {
+  for (const int event : {CURL_POLL_IN, CURL_POLL_OUT}) {
+    if ((socket->wanted & ~socket->waiting & event) != 0) wait(socket, event);
+  }
+}
+
+void HttpClient::Impl::wait(const std::shared_ptr<WatchedSocket>& socket, int event) {
+  socket->waiting |= event;
+  const auto type =
+      event == CURL_POLL_IN ? stream_descriptor::wait_read : stream_descriptor::wait_write;
+  socket->descriptor.async_wait(
+      type, [self = shared_from_this(), socket, event](const boost::system::error_code& error) {
+        socket->waiting &= ~event;
+        if (!socket->watched || (socket->wanted & event) == 0) return;
+        static_assert(CURL_POLL_IN == CURL_CSELECT_IN && CURL_POLL_OUT == CURL_CSELECT_OUT);
+        self->act(socket->descriptor.native_handle(), error ? CURL_CSELECT_ERR : event);
+        if (socket->watched) self->wait(socket);
+      });
+}
+
+void HttpClient::Impl::set_timer(long milliseconds) {
+  timer_.cancel();
+  if (milliseconds < 0) return;
+  timer_.expires_after(std::chrono::milliseconds(milliseconds));
+  timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    if (!error && self->multi_) self->act(CURL_SOCKET_TIMEOUT, 0);
+  });
+}
+
+int HttpClient::Impl::on_socket(CURL*, curl_socket_t fd, int events, void* self, void*) {
+  try {
+    static_cast<Impl*>(self)->watch(fd, events);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;  // libcurl gives up the transfers of this socket
+  }
+}
+
+int HttpClient::Impl::on_timer(CURLM*, long milliseconds, void* self) {
+  static_cast<Impl*>(self)->set_timer(milliseconds);
+  return 0;
+}
+
+void HttpClient::Impl::shut_down() {
+  std::vector<Queued> queue;
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    queue.swap(queue_);
+  }
+  auto active = std::exchange(active_, {});
+  for (const auto& [easy, entry] : active) curl_multi_remove_handle(multi_.get(), easy);
+  multi_.reset();
+  for (auto& [fd, socket] : sockets_) socket->forget();
+  sockets_.clear();
+  timer_.cancel();
+  for (auto& [easy, entry] : active) entry.done(entry.transfer->aborted());
+  for (auto& queued : queue) {
+    queued.done(std::make_exception_ptr(TransportError(
+        TransportError::Cause::kClosed, "send a request", "The program is finishing")));
+  }
+}
+
+std::string HttpResponse::header(const std::string& name) const {
+  const auto found = headers.find(name);
+  return found == headers.end() ? std::string() : found->second;
+}
+
+HttpClient::HttpClient(boost::asio::io_context& loop, HttpOptions options)
+    : impl_(std::make_shared<Impl>(loop, std::move(options))) {}
+
+HttpClient::~HttpClient() {
+  auto& loop = impl_->loop();
+  if (loop.stopped() || loop.get_executor().running_in_this_thread()) {
+    impl_->shut_down();
+    return;
+  }
+  const auto finished = std::make_shared<std::promise<void>>();
+  boost::asio::post(loop, [impl = impl_, finished] {
+    impl->shut_down();
+    finished->set_value();
+  });
+  finished->get_future().wait();
+}
+
+void HttpClient::send(HttpRequest request, Completion<HttpResponse> done) {
+  impl_->send(std::move(request), std::move(done));
+}
+
+boost::asio::io_context& HttpClient::loop() {
+  return impl_->loop();
+}
+
+}  // namespace puzzlefs::fetch

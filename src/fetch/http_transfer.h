@@ -1,0 +1,71 @@
+// One request on its way: an easy handle of libcurl, what it sends and what came back so far.
+// Belongs to HttpClient and lives on the loop.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <array>
+#include <exception>
+#include <memory>
+#include <string>
+
+#include "fetch/file_descriptor.h"
+#include "fetch/http_client.h"
+
+namespace puzzlefs::fetch {
+
+struct FreeEasy {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+using EasyHandle = std::unique_ptr<CURL, FreeEasy>;
+
+class HttpTransfer {
+ public:
+  /// `easy` is fresh or was reset. Throws Error when the request cannot be made.
+  HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options);
+
+  CURL* easy() const { return easy_.get(); }
+  /// The handle, reset, for the next transfer.
+  EasyHandle release_easy();
+
+  /// What became of the request, once libcurl says that it ended with `code`.
+  Outcome<HttpResponse> outcome(CURLcode code);
+  /// The outcome of a request that was not let finish.
+  Outcome<HttpResponse> aborted() const;
+
+ private:
+  void set_connection_options(const HttpOptions& options);
+  void set_request_options();
+  void set_body();
+  void add_header(const std::string& header);
+  std::exception_ptr failure(CURLcode code) const;
+  std::string what() const;
+
+  std::size_t read(char* buffer, std::size_t size);
+  void accept_header(std::string_view line);
+  bool accept_body(ByteView data);
+
+  static std::size_t on_read(char* buffer, std::size_t size, std::size_t count, void* self);
+  static int on_seek(void* self, curl_off_t offset, int origin);
+  static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* self);
+  static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
+
+  EasyHandle easy_;
+  HttpRequest request_;
+  struct FreeList {
+    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+  };
+  std::unique_ptr<curl_slist, FreeList> headers_;
+  std::array<char, CURL_ERROR_SIZE> error_text_{};
+
+  FileDescriptor file_;  // of a FileBody
+  std::uint64_t body_size_ = 0;
+  std::uint64_t sent_ = 0;
+
+  HttpResponse response_;
+  std::size_t header_size_ = 0;
+  bool cut_ = false;            // the explanation was longer than we want to know
+  std::exception_ptr problem_;  // why a callback ended the transfer
+};
+
+}  // namespace puzzlefs::fetch
