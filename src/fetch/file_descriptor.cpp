@@ -72,7 +72,8 @@ FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
 FileDescriptor open_regular_file(const std::filesystem::path& path) {
   FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!file) {
-    if (errno == ENOENT) throw NotFoundError(fmt::format("There is no file {}.", path.native()));
+    if (errno == ENOENT || errno == ENOTDIR)
+      throw NotFoundError(fmt::format("There is no file {}.", path.native()));
     throw_errno(fmt::format("open {}", path.native()));
   }
   struct stat status {};

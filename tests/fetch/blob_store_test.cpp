@@ -1,0 +1,172 @@
+#include "fetch/blob_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "../support/temp_dir.h"
+#include "fetch/layout.h"
+#include "memory_source.h"
+
+namespace puzzlefs::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::ThrowsMessage;
+
+void write_text(const fs::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+Bytes bytes(std::string_view text) {
+  const auto view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
+
+std::string read(BlobStore& store, const format::Descriptor& blob) {
+  const auto read = wait_for<Bytes>([&](auto done) { store.read(blob, std::move(done)); });
+  return std::string(as_text(read));
+}
+
+class BlobStoreTest : public ::testing::Test {
+ protected:
+  fs::path cache_file(const format::Descriptor& blob) const {
+    const auto hex = blob.digest.hex();
+    return temp_ / "cache/blobs/sha256" / hex.substr(0, 2) / hex;
+  }
+
+  test::TempDir temp_;
+  Cache cache_{temp_ / "cache"};
+  MemorySource source_;
+  format::Descriptor blob_ = source_.add("content");
+  Runtime runtime_{2};
+  BlobStore store_{runtime_, source_, &cache_};
+};
+
+TEST_F(BlobStoreTest, AsksTheSourceOnceAndThenTheCache) {
+  EXPECT_EQ(read(store_, blob_), "content");
+  EXPECT_EQ(read(store_, blob_), "content");
+  EXPECT_THAT(source_.reads(), ElementsAre(Freshness::kAny));
+}
+
+TEST_F(BlobStoreTest, WorksWithoutACache) {
+  BlobStore store(runtime_, source_, nullptr);
+  EXPECT_EQ(read(store, blob_), "content");
+  EXPECT_EQ(as_text(store.map(blob_).bytes()), "content");
+  EXPECT_THAT(source_.reads(), SizeIs(2));
+}
+
+TEST_F(BlobStoreTest, WorksWithACacheThatCannotKeepAnything) {
+  write_text(temp_ / "file", "");
+  Cache unusable(temp_ / "file/cache");
+  BlobStore store(runtime_, source_, &unusable);
+  EXPECT_EQ(read(store, blob_), "content");
+  EXPECT_EQ(as_text(store.map(blob_).bytes()), "content");
+}
+
+TEST_F(BlobStoreTest, FetchesAgainWhatWasFalsifiedInTheCache) {
+  read(store_, blob_);
+  write_text(cache_file(blob_), "CONTENT");
+  EXPECT_EQ(read(store_, blob_), "content");
+  write_text(cache_file(blob_), "CONTENT");
+  EXPECT_EQ(as_text(store_.map(blob_).bytes()), "content");
+  EXPECT_THAT(source_.reads(), SizeIs(3));
+}
+
+TEST_F(BlobStoreTest, AsksOncePastHttpCachesForWrongBytes) {
+  source_.answer_next(bytes("CONTENT"));
+  EXPECT_EQ(read(store_, blob_), "content");
+  EXPECT_THAT(source_.reads(), ElementsAre(Freshness::kAny, Freshness::kBypass));
+}
+
+TEST_F(BlobStoreTest, AsksOncePastHttpCachesWhenTheSourceFindsTheBytesWrong) {
+  source_.answer_next(std::make_exception_ptr(CorruptError("The answer is too long.")));
+  EXPECT_EQ(read(store_, blob_), "content");
+  EXPECT_THAT(source_.reads(), ElementsAre(Freshness::kAny, Freshness::kBypass));
+}
+
+TEST_F(BlobStoreTest, WrongBytesTwiceAreAnErrorThatNamesBlobAndSource) {
+  source_.answer_next(bytes("CONTENT"));
+  source_.answer_next(bytes("cont"));
+  EXPECT_THAT([&] { read(store_, blob_); },
+              ThrowsMessage<CorruptError>(
+                  AllOf(HasSubstr("the test's memory"), HasSubstr(blob_.digest.to_string()))));
+  EXPECT_FALSE(fs::exists(cache_file(blob_)));
+}
+
+TEST_F(BlobStoreTest, AnUnavailableSourceIsNotAskedAgain) {
+  source_.answer_next(std::make_exception_ptr(UnavailableError("It is down.")));
+  EXPECT_THROW(read(store_, blob_), UnavailableError);
+  EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+TEST_F(BlobStoreTest, AMissingBlobIsNotFound) {
+  const auto absent = MemorySource().add("absent");
+  EXPECT_THROW(read(store_, absent), NotFoundError);
+  EXPECT_THROW(store_.map(absent), NotFoundError);
+}
+
+TEST_F(BlobStoreTest, RefusesASizeThatTheBytesDoNotHave) {
+  auto lie = blob_;
+  lie.size = 8;
+  EXPECT_THROW(read(store_, lie), CorruptError);
+  read(store_, blob_);
+  EXPECT_THROW(read(store_, lie), CorruptError);
+  EXPECT_THROW(store_.map(lie), CorruptError);
+}
+
+TEST_F(BlobStoreTest, RefusesAHostileSizeBeforeAskingForAnything) {
+  auto hostile = blob_;
+  hostile.size = std::uint64_t{1} << 62;
+  EXPECT_THROW(read(store_, hostile), CorruptError);
+  EXPECT_THROW(store_.map(hostile), CorruptError);
+  EXPECT_THAT(source_.reads(), IsEmpty());
+}
+
+TEST_F(BlobStoreTest, MapsFromTheCacheWhatItFetched) {
+  EXPECT_EQ(as_text(store_.map(blob_).bytes()), "content");
+  EXPECT_EQ(as_text(store_.map(blob_).bytes()), "content");
+  EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+class BlobStoreOnLayoutTest : public ::testing::Test {
+ protected:
+  test::TempDir temp_;
+  Layout layout_ = Layout::create(temp_ / "layout");
+  format::Descriptor blob_ = MemorySource().add("content");
+  Cache cache_{temp_ / "cache"};
+  Runtime runtime_{2};
+  BlobStore store_{runtime_, layout_, &cache_};
+};
+
+TEST_F(BlobStoreOnLayoutTest, ReadsInPlaceAndKeepsNoCopy) {
+  layout_.write_blob(blob_.digest, as_bytes("content"));
+  EXPECT_EQ(read(store_, blob_), "content");
+  EXPECT_EQ(as_text(store_.map(blob_).bytes()), "content");
+  EXPECT_FALSE(cache_.read(blob_.digest));
+}
+
+TEST_F(BlobStoreOnLayoutTest, AFalsifiedBlobIsAnErrorThatNamesTheFile) {
+  const auto path = layout_.blob_path(blob_.digest);
+  for (const auto* wrong : {"CONTENT", "cont", "contents"}) {
+    write_text(path, wrong);
+    EXPECT_THAT([&] { read(store_, blob_); },
+                ThrowsMessage<CorruptError>(HasSubstr(path.native())));
+    EXPECT_THAT([&] { store_.map(blob_); }, ThrowsMessage<CorruptError>(HasSubstr(path.native())));
+  }
+}
+
+TEST_F(BlobStoreOnLayoutTest, AMissingBlobIsNotFoundInTheLayout) {
+  EXPECT_THAT([&] { read(store_, blob_); },
+              ThrowsMessage<NotFoundError>(
+                  AllOf(HasSubstr(layout_.path().native()), HasSubstr(blob_.digest.hex()))));
+}
+
+}  // namespace
+}  // namespace puzzlefs::fetch
