@@ -26,11 +26,11 @@ struct BuildResult {
   format::Descriptor manifest;
   format::Digest manifest_verity;  // fs-verity digest of the manifest file
   std::uint64_t inodes = 0;
-  std::uint64_t content_bytes = 0;   // of regular files, each inode once
-  std::uint64_t chunks = 0;          // in the stream
+  std::uint64_t content_bytes = 0;  // of regular files, each inode once
+  std::uint64_t chunks = 0;         // in the stream
   std::uint64_t distinct_chunks = 0;
-  std::uint64_t new_blobs = 0;       // chunks that the layout did not have
-  std::uint64_t new_bytes = 0;       // their stored size
+  std::uint64_t new_blobs = 0;  // chunks that the layout did not have
+  std::uint64_t new_bytes = 0;  // their stored size
 };
 
 /// Builds `rootfs` into `layout` and tags it. The tag appears last: a build that fails leaves only

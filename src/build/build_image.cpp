@@ -1,0 +1,164 @@
+// The road of a build, top to bottom: the calling thread walks the tree, reads and cuts; the chunk
+// writer's threads hash, compress and store; then the files are laid over the chunks, and metadata,
+// manifest and tag are written, in this order.
+#include "build/build_image.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "build/buffer_pool.h"
+#include "build/chunk_writer.h"
+#include "build/content_stream.h"
+#include "build/tree_walk.h"
+#include "format/error.h"
+#include "format/metadata_writer.h"
+#include "format/oci.h"
+#include "format/verity.h"
+
+namespace puzzlefs::build {
+namespace {
+
+// From this size on the kernel is told that a file will be read to its end.
+constexpr std::uint64_t kLargeFile = 1 << 20;
+// Buffers that wait or are filled while each thread holds one.
+constexpr unsigned kSpareBuffers = 4;
+
+// Where a file's contents lie in the stream.
+struct Extent {
+  std::size_t record;
+  std::uint64_t offset;
+  std::uint64_t size;
+};
+
+[[noreturn]] void throw_changed(const WalkedFile& file) {
+  throw Error(EBUSY, "The file " + file.path +
+                         " changed while it was read; build again when nothing writes to it.");
+}
+
+void append_file(const WalkedFile& file, ContentStream& stream,
+                 const std::function<void(std::uint64_t)>& on_progress) {
+  if (file.size >= kLargeFile) ::posix_fadvise(file.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+  std::uint64_t rest = file.size;
+  for (;;) {
+    const auto space = stream.space();
+    const ssize_t got = ::read(file.fd, space.data(), space.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_errno("read " + file.path);
+    const auto size = static_cast<std::size_t>(got);
+    if (size > rest || (size == 0 && rest > 0)) throw_changed(file);
+    if (size == 0) return;
+    rest -= size;
+    stream.append(size);
+    if (on_progress) on_progress(stream.size());
+  }
+}
+
+// Gives each file the pieces of chunks that its extent covers. Extents are in stream order.
+void lay_over_chunks(const std::vector<Extent>& extents, const std::vector<StoredChunk>& chunks,
+                     std::vector<format::InodeRecord>& inodes) {
+  auto chunk = chunks.begin();
+  std::uint64_t chunk_offset = 0;  // in the stream
+  for (const Extent& extent : extents) {
+    std::uint64_t at = extent.offset;
+    const std::uint64_t end = extent.offset + extent.size;
+    while (at < end) {
+      while (chunk_offset + chunk->size <= at) chunk_offset += (chunk++)->size;
+      const std::uint64_t size = std::min(end, chunk_offset + chunk->size) - at;
+      inodes[extent.record].chunks.push_back({.blob = chunk->digest,
+                                              .offset = at - chunk_offset,
+                                              .size = size,
+                                              .compressed = chunk->compressed});
+      at += size;
+    }
+  }
+}
+
+format::Descriptor write_blob(const fetch::Layout& layout, std::string_view media_type,
+                              ByteView bytes) {
+  format::Descriptor descriptor;
+  descriptor.media_type = media_type;
+  descriptor.digest = format::sha256(bytes);
+  descriptor.size = bytes.size();
+  layout.write_blob(descriptor.digest, bytes);
+  return descriptor;
+}
+
+// Chunks of a compressed build all have the one media type, those stored as they are too: a chunk's
+// form stands in the metadata.
+format::Manifest make_manifest(const format::Descriptor& metadata,
+                               const std::vector<StoredChunk>& chunks, bool compress) {
+  format::Manifest manifest;
+  manifest.config = format::empty_config();
+  manifest.layers.reserve(chunks.size() + 1);
+  manifest.layers.push_back(metadata);
+  for (const StoredChunk& chunk : chunks) {
+    format::Descriptor layer;
+    layer.media_type = compress ? format::kFiledataZstdType : format::kFiledataType;
+    layer.digest = chunk.digest;
+    layer.size = chunk.stored_size;
+    manifest.layers.push_back(std::move(layer));
+  }
+  return manifest;
+}
+
+// Writes what makes an image of the chunks; gives the manifest's document.
+std::string write_documents(const fetch::Layout& layout,
+                            const std::vector<format::InodeRecord>& inodes,
+                            const StoredChunks& stored, bool compress) {
+  const Bytes metadata = format::write_metadata({inodes}, stored.verity);
+  format::Descriptor layer = write_blob(layout, format::kRootfsType, metadata);
+  layer.annotations.emplace(format::kVerityAnnotation, format::verity_digest(metadata).hex());
+  write_blob(layout, format::kEmptyType, as_bytes(format::kEmptyConfigBlob));
+  return format::to_json_text(make_manifest(layer, stored.chunks, compress));
+}
+
+unsigned thread_count(const BuildOptions& options) {
+  return options.threads > 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout& layout,
+                        const std::string& tag, const BuildOptions& options) {
+  const unsigned threads = thread_count(options);
+  BufferPool buffers(threads + kSpareBuffers, ContentStream::kBufferSize);
+  ChunkWriter writer(layout, options.compress, threads);
+  ContentStream stream(buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
+
+  std::vector<Extent> extents;
+  auto inodes = walk_tree(rootfs, [&](const WalkedFile& file) {
+    extents.push_back({file.record, stream.size(), file.size});
+    append_file(file, stream, options.on_progress);
+  });
+  stream.finish();
+  const StoredChunks stored = writer.finish();
+
+  lay_over_chunks(extents, stored.chunks, inodes);
+  const std::string manifest = write_documents(layout, inodes, stored, options.compress);
+  if (manifest.size() > format::kMaxManifestSize) {
+    spdlog::warn("The manifest of {} has {} bytes for {} chunks; registries refuse more than {}.",
+                 tag, manifest.size(), stored.chunks.size(), format::kMaxManifestSize);
+  }
+  BuildResult result;
+  result.manifest = write_blob(layout, format::kManifestType, as_bytes(manifest));
+  layout.sync();
+  layout.set_tag(tag, result.manifest);
+
+  result.manifest_verity = format::verity_digest(as_bytes(manifest));
+  result.inodes = inodes.size();
+  result.content_bytes = stream.size();
+  result.chunks = stored.chunks.size();
+  result.distinct_chunks = stored.verity.size();
+  result.new_blobs = stored.new_blobs;
+  result.new_bytes = stored.new_bytes;
+  return result;
+}
+
+}  // namespace puzzlefs::build

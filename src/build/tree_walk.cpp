@@ -1,0 +1,218 @@
+#include "build/tree_walk.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "build/directory_stack.h"
+#include "build/xattrs.h"
+#include "format/error.h"
+
+namespace puzzlefs::build {
+namespace {
+
+using format::FileType;
+using format::InodeNumber;
+using format::InodeRecord;
+
+struct CloseStream {
+  void operator()(DIR* stream) const { ::closedir(stream); }
+};
+
+std::unique_ptr<DIR, CloseStream> open_stream(int directory) {
+  const int fd = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return nullptr;
+  std::unique_ptr<DIR, CloseStream> stream(::fdopendir(fd));  // owns `fd` if it succeeds
+  if (!stream) ::close(fd);
+  return stream;
+}
+
+std::vector<std::string> list_names(const DirectoryStack& directories) {
+  const auto stream = open_stream(directories.fd());
+  if (!stream) throw_errno("list the directory " + directories.path());
+
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) break;
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  if (errno != 0) throw_errno("list the directory " + directories.path());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+FileType type_of(mode_t mode, const std::string& path) {
+  switch (mode & S_IFMT) {
+    case S_IFREG:
+      return FileType::kRegular;
+    case S_IFDIR:
+      return FileType::kDirectory;
+    case S_IFLNK:
+      return FileType::kSymlink;
+    case S_IFCHR:
+      return FileType::kCharacterDevice;
+    case S_IFBLK:
+      return FileType::kBlockDevice;
+    case S_IFIFO:
+      return FileType::kFifo;
+    case S_IFSOCK:
+      return FileType::kSocket;
+    default:
+      throw Error(EINVAL, path + " is of a kind that an image cannot hold.");
+  }
+}
+
+InodeRecord make_record(InodeNumber number, const struct stat& status, const std::string& path) {
+  InodeRecord record;
+  record.ino = number;
+  record.type = type_of(status.st_mode, path);
+  record.uid = status.st_uid;
+  record.gid = status.st_gid;
+  record.permissions = status.st_mode & 07777;
+  if (record.type == FileType::kCharacterDevice || record.type == FileType::kBlockDevice) {
+    record.device = {.major = major(status.st_rdev), .minor = minor(status.st_rdev)};
+  }
+  return record;
+}
+
+std::string read_link(int directory, const std::string& name, const std::string& path) {
+  std::array<char, format::kMaxSymlinkSize + 1> target;
+  const ssize_t size = ::readlinkat(directory, name.c_str(), target.data(), target.size());
+  if (size < 0) throw_errno("read the symbolic link " + path);
+  return {target.data(), static_cast<std::size_t>(size)};
+}
+
+class Walk {
+ public:
+  Walk(DirectoryStack directories, const std::function<void(const WalkedFile&)>& on_file)
+      : directories_(std::move(directories)), on_file_(on_file) {}
+
+  std::vector<InodeRecord> run() {
+    take_root();
+    while (!pending_.empty()) {
+      const Directory next = std::move(pending_.back());
+      pending_.pop_back();
+      while (directories_.depth() > next.parent_depth) directories_.leave();
+      directories_.enter(next.name);
+      take_children(next.record);
+    }
+    return std::move(records_);
+  }
+
+ private:
+  // A directory that has its number; its children have not.
+  struct Directory {
+    std::size_t record;
+    std::size_t parent_depth;
+    std::string name;
+  };
+
+  void take_root() {
+    struct stat status {};
+    const std::string path = directories_.path();
+    if (::fstat(directories_.fd(), &status) != 0) throw_errno("examine " + path);
+    device_ = status.st_dev;
+    records_.push_back(make_record(format::kRootInode, status, path));
+    records_.back().xattrs = read_xattrs(directories_.fd(), path);
+    take_children(0);
+  }
+
+  // Numbers the children of the current directory, of which `record` tells.
+  void take_children(std::size_t record) {
+    const std::vector<std::string> names = list_names(directories_);
+    std::vector<format::DirEntryRecord> entries;
+    entries.reserve(names.size());
+    std::vector<Directory> subdirectories;
+    for (const std::string& name : names) {
+      const std::string path = directories_.path_of(name);
+      struct stat status {};
+      if (::fstatat(directories_.fd(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+        throw_errno("examine " + path);
+      }
+      const auto [number, is_new] = number_for(status);
+      entries.push_back({number, name});
+      if (!is_new) continue;
+
+      if (S_ISDIR(status.st_mode) && status.st_dev == device_) {
+        subdirectories.push_back({records_.size(), directories_.depth(), name});
+      }
+      records_.push_back(make_record(number, status, path));
+      fill(records_.back(), status, name, path);
+    }
+    records_[record].entries = std::move(entries);
+    // The last comes off the stack first.
+    std::move(subdirectories.rbegin(), subdirectories.rend(), std::back_inserter(pending_));
+  }
+
+  // The number of a name's inode, and whether no other name had it yet. A hard link to a known
+  // inode uses up a number too.
+  std::pair<InodeNumber, bool> number_for(const struct stat& status) {
+    const InodeNumber candidate{next_number_++};
+    if (S_ISDIR(status.st_mode) || status.st_nlink < 2) return {candidate, true};
+    const auto [known, is_new] = links_.try_emplace({status.st_dev, status.st_ino}, candidate);
+    return {known->second, is_new};
+  }
+
+  void fill(InodeRecord& record, const struct stat& status, const std::string& name,
+            const std::string& path) {
+    if (record.type == FileType::kRegular) {
+      take_file(record, status, name, path);
+      return;
+    }
+    record.xattrs = read_xattrs_at(directories_.fd(), name, path);
+    if (record.type == FileType::kSymlink) {
+      record.symlink_target = read_link(directories_.fd(), name, path);
+    }
+  }
+
+  void take_file(InodeRecord& record, const struct stat& status, const std::string& name,
+                 const std::string& path) {
+    // O_NONBLOCK: should a fifo have taken the file's place, open must not wait for a writer.
+    const fetch::FileDescriptor fd(
+        ::openat(directories_.fd(), name.c_str(),
+                 O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    struct stat opened {};
+    if (!fd || ::fstat(fd.get(), &opened) != 0) throw_errno("read " + path);
+    if (opened.st_dev != status.st_dev || opened.st_ino != status.st_ino) {
+      throw Error(EBUSY, path +
+                             " was replaced while the tree was read; try again when nothing "
+                             "changes it.");
+    }
+    record.xattrs = read_xattrs(fd.get(), path);
+    on_file_({.record = records_.size() - 1,
+              .fd = fd.get(),
+              .size = static_cast<std::uint64_t>(opened.st_size),
+              .path = path});
+  }
+
+  DirectoryStack directories_;
+  const std::function<void(const WalkedFile&)>& on_file_;
+  dev_t device_ = 0;
+  std::uint64_t next_number_ = format::to_integer(format::kRootInode) + 1;
+  std::map<std::pair<dev_t, ino_t>, InodeNumber> links_;
+  std::vector<InodeRecord> records_;
+  std::vector<Directory> pending_;
+};
+
+}  // namespace
+
+std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
+                                           const std::function<void(const WalkedFile&)>& on_file) {
+  fetch::FileDescriptor fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) throw_errno("open the directory " + root.string());
+  return Walk(DirectoryStack(std::move(fd), root.string()), on_file).run();
+}
+
+}  // namespace puzzlefs::build

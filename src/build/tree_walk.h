@@ -1,0 +1,30 @@
+// Walking a directory tree in the order in which an image numbers and stores it (doc/format.md,
+// "How a tree becomes a stream").
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "format/metadata_writer.h"
+
+namespace puzzlefs::build {
+
+/// A regular file that the walk has come to, open for reading at its start.
+struct WalkedFile {
+  std::size_t record;  // its index among the records that walk_tree() returns
+  int fd;              // the walk's; closed after the call
+  std::uint64_t size;
+  const std::string& path;  // for messages
+};
+
+/// The inodes of the tree at `root`, ascending by number, everything filled in but the chunks of
+/// files. `on_file` is called for each regular file, once however many links it has, in the order
+/// of the content stream. A directory on another file system is taken as an empty one. Trees may be
+/// of any depth. Throws Error, naming the file that could not be read.
+std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
+                                           const std::function<void(const WalkedFile&)>& on_file);
+
+}  // namespace puzzlefs::build
