@@ -229,21 +229,26 @@ std::uint32_t Metadata::max_elements() const {
       blob_.size() / sizeof(capnp::word), std::numeric_limits<std::uint32_t>::max()));
 }
 
-std::optional<Inode> Metadata::find(InodeNumber number) const {
+std::optional<Inode> Metadata::find_in_layer(std::uint32_t layer, InodeNumber number) const {
   const std::uint64_t wanted = to_integer(number);
   return checked(wanted, [&]() -> std::optional<Inode> {
-    for (const auto layer : rootfs_.getMetadatas()) {
-      const auto inodes = layer.getInodes();
-      if (inodes.size() > max_elements()) fail_at("a layer", "it claims too many inodes");
-      const auto index =
-          lower_bound(inodes.size(), wanted, [&](std::uint32_t i) { return inodes[i].getIno(); });
-      if (index == inodes.size() || inodes[index].getIno() != wanted) continue;
-      const Inode inode(inodes[index], max_elements());
-      if (inode.type() == FileType::kWhiteout) return std::nullopt;
-      return inode;
-    }
-    return std::nullopt;
+    const auto inodes = element(rootfs_.getMetadatas(), layer).getInodes();
+    if (inodes.size() > max_elements()) fail_at("a layer", "it claims too many inodes");
+    const auto index =
+        lower_bound(inodes.size(), wanted, [&](std::uint32_t i) { return inodes[i].getIno(); });
+    if (index == inodes.size() || inodes[index].getIno() != wanted) return std::nullopt;
+    return Inode(inodes[index], max_elements());
   });
+}
+
+std::optional<Inode> Metadata::find(InodeNumber number) const {
+  const std::uint32_t layers = layer_count();
+  for (std::uint32_t layer = 0; layer < layers; ++layer) {
+    const auto inode = find_in_layer(layer, number);
+    if (!inode) continue;
+    return inode->type() == FileType::kWhiteout ? std::nullopt : inode;
+  }
+  return std::nullopt;
 }
 
 Inode Metadata::get(InodeNumber number) const {

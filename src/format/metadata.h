@@ -127,6 +127,8 @@ class Metadata {
   std::uint32_t layer_count() const;
   std::uint32_t inode_count(std::uint32_t layer) const;
   Inode inode(std::uint32_t layer, std::uint32_t index) const;
+  /// The inode of that number in one layer, a whiteout too.
+  std::optional<Inode> find_in_layer(std::uint32_t layer, InodeNumber number) const;
 
   /// The recorded fs-verity digest of a stored chunk, if there is one.
   std::optional<Digest> verity(const Digest& chunk) const;

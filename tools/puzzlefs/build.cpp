@@ -1,0 +1,79 @@
+// puzzlefs build
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "build/build_image.h"
+#include "format/image_name.h"
+#include "puzzlefs/command_line.h"
+#include "puzzlefs/progress.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+struct Options {
+  std::filesystem::path rootfs;
+  std::string layout;
+  build::BuildOptions build;
+  OutputFormat format = OutputFormat::kText;
+};
+
+void print_text(Terminal& terminal, const format::LayoutName& name,
+                const build::BuildResult& result) {
+  terminal.err << fmt::format("Built {}@{}: {}, {} in {} ({} distinct); {} new, {}.\n",
+                              name.to_string(), result.manifest.digest.to_string(),
+                              counted(result.inodes, "inode"), human_size(result.content_bytes),
+                              counted(result.chunks, "chunk"), result.distinct_chunks,
+                              result.new_blobs, human_size(result.new_bytes));
+  // The line that scripts for the Rust program look for.
+  terminal.out << "puzzlefs image manifest digest: " << result.manifest_verity.hex() << "\n";
+}
+
+void print_json(Terminal& terminal, const format::LayoutName& name,
+                const build::BuildResult& result) {
+  const nlohmann::ordered_json object = {{"name", name.to_string()},
+                                         {"digest", result.manifest.digest.to_string()},
+                                         {"manifest_verity", result.manifest_verity.hex()},
+                                         {"inodes", result.inodes},
+                                         {"bytes", result.content_bytes},
+                                         {"chunks", result.chunks},
+                                         {"distinct_chunks", result.distinct_chunks},
+                                         {"new_blobs", result.new_blobs},
+                                         {"new_bytes", result.new_bytes}};
+  terminal.out << object.dump(2) << "\n";
+}
+
+void run(Options options, Terminal& terminal) {
+  auto name = format::parse_layout_name(options.layout);
+  if (name.tag.empty()) name.tag = "latest";
+  const auto layout = fetch::Layout::create(name.path);
+  Progress progress(terminal, "Building");
+  options.build.on_progress = [&](std::uint64_t bytes) { progress.update(bytes); };
+  const auto result = build::build_image(options.rootfs, layout, name.tag, options.build);
+  if (options.format == OutputFormat::kJson) return print_json(terminal, name, result);
+  print_text(terminal, name, result);
+}
+
+}  // namespace
+
+void add_build(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<Options>();
+  auto& command = *app.add_subcommand("build", "Build an image from a directory tree");
+  command.add_option("rootfs", options->rootfs, "The tree")->type_name("")->required();
+  command.add_option("layout", options->layout, "The OCI layout to build into, LAYOUT[:TAG]")
+      ->type_name("")
+      ->required();
+  command.add_flag("-c,--compression", options->build.compress,
+                   "Store chunks compressed where that makes them smaller");
+  command
+      .add_option("-j,--threads", options->build.threads,
+                  "Threads that hash and compress; as many as processors by default")
+      ->type_name("NUMBER")
+      ->check(CLI::Range(1U, 1024U).description(""));
+  add_format_option(command, options->format);
+  command.callback([options, &terminal] { run(*options, terminal); });
+}
+
+}  // namespace puzzlefs::tools

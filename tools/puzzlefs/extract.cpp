@@ -1,0 +1,49 @@
+// puzzlefs extract
+#include "build/extract.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "puzzlefs/command_line.h"
+#include "puzzlefs/image_options.h"
+#include "puzzlefs/progress.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+struct Options {
+  std::string source;
+  std::filesystem::path target;
+  ImageFlags image;
+};
+
+void run(const Options& options, Terminal& terminal) {
+  fetch::Runtime runtime;
+  const auto image =
+      fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+  Progress progress(terminal, "Extracting");
+  const auto result = build::extract_image(*image, options.target,
+                                           [&](std::uint64_t bytes) { progress.update(bytes); });
+  terminal.err << fmt::format("Extracted {} into {}: {}, {}.\n", image->name(),
+                              options.target.string(), counted(result.inodes, "inode"),
+                              human_size(result.bytes));
+}
+
+}  // namespace
+
+void add_extract(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<Options>();
+  auto& command = *app.add_subcommand("extract", "Write an image's tree into a directory");
+  command.add_option("source", options->source, "The image: a layout or a registry's name")
+      ->type_name("")
+      ->required();
+  command.add_option("directory", options->target, "Where to; made if missing, else empty")
+      ->type_name("")
+      ->required();
+  options->image.add_to(command);
+  command.callback([options, &terminal] { run(*options, terminal); });
+}
+
+}  // namespace puzzlefs::tools

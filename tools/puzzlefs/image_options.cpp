@@ -1,0 +1,80 @@
+#include "puzzlefs/image_options.h"
+
+#include <charconv>
+
+#include "format/error.h"
+#include "format/image_name.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// As "fail:60", which --help gives as the default.
+constexpr std::chrono::seconds kDefaultDeadline{60};
+
+fs::path absolute_or_empty(const fs::path& path) {
+  return path.empty() ? path : fs::absolute(path);
+}
+
+// fail[:SECONDS] or wait.
+std::optional<std::chrono::seconds> parse_outage_policy(const std::string& text) {
+  if (text == "wait") return std::nullopt;
+  if (text == "fail") return kDefaultDeadline;
+  constexpr std::string_view kPrefix = "fail:";
+  int seconds = -1;
+  if (text.starts_with(kPrefix)) {
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data() + kPrefix.size(), end, seconds);
+    if (parsed.ec != std::errc() || parsed.ptr != end) seconds = -1;
+  }
+  if (seconds < 0)
+    throw UsageError("--on-outage is \"" + text +
+                     "\"; it can be fail, fail:SECONDS or wait, as in --on-outage=fail:60.");
+  return std::chrono::seconds(seconds);
+}
+
+}  // namespace
+
+void RegistryFlags::add_to(CLI::App& command) {
+  command.add_option("--authfile", authfile_, "Read credentials from this file only")
+      ->type_name("FILE");
+  command.add_flag("--plain-http", plain_http_,
+                   "Talk HTTP without TLS (loopback hosts get it by themselves)");
+}
+
+fetch::RegistryOptions RegistryFlags::options() const {
+  fetch::RegistryOptions options;
+  options.credentials = fetch::Credentials(absolute_or_empty(authfile_));
+  options.plain_http = plain_http_;
+  return options;
+}
+
+void ImageFlags::add_to(CLI::App& command) {
+  registry_.add_to(command);
+  command.add_option("--cache-dir", cache_directory_, "Keep what was fetched in this directory")
+      ->type_name("DIR");
+  command
+      .add_option("--on-outage", on_outage_,
+                  "When the registry does not answer, fail after SECONDS or wait for ever")
+      ->type_name("fail[:SECONDS]|wait")
+      ->capture_default_str();
+}
+
+fetch::ImageOptions ImageFlags::options() const {
+  fetch::ImageOptions options;
+  options.registry = registry_.options();
+  options.registry.deadline = parse_outage_policy(on_outage_);
+  options.cache_directory = absolute_or_empty(cache_directory_);
+  return options;
+}
+
+format::ImageName parse_source(const std::string& text) {
+  auto name = format::parse_image_name(text);
+  if (auto* layout = std::get_if<format::LayoutName>(&name))
+    layout->path = fs::absolute(layout->path);
+  return name;
+}
+
+}  // namespace puzzlefs::tools

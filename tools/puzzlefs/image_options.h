@@ -1,0 +1,40 @@
+// Options that several subcommands share: how to reach a registry, and where to keep what comes.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <string>
+
+#include "fetch/image.h"
+#include "fetch/registry.h"
+
+namespace puzzlefs::tools {
+
+/// --authfile, --plain-http.
+class RegistryFlags {
+ public:
+  void add_to(CLI::App& command);
+  fetch::RegistryOptions options() const;
+
+ private:
+  std::filesystem::path authfile_;
+  bool plain_http_ = false;
+};
+
+/// As above with --cache-dir and --on-outage.
+class ImageFlags {
+ public:
+  void add_to(CLI::App& command);
+  /// Throws UsageError. Paths are made absolute, for a daemon that works in "/".
+  fetch::ImageOptions options() const;
+
+ private:
+  RegistryFlags registry_;
+  std::filesystem::path cache_directory_;
+  std::string on_outage_ = "fail:60";
+};
+
+/// parse_image_name() with the path of a layout made absolute.
+format::ImageName parse_source(const std::string& text);
+
+}  // namespace puzzlefs::tools

@@ -1,0 +1,96 @@
+#include "puzzlefs/logging.h"
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/null_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/syslog_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "format/error.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+void use(spdlog::sink_ptr sink, const std::string& pattern) {
+  auto logger = std::make_shared<spdlog::logger>("puzzlefs", std::move(sink));
+  logger->set_pattern(pattern);
+  logger->set_level(spdlog::default_logger()->level());
+  logger->flush_on(spdlog::level::trace);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+void log_to_file(const fs::path& file) {
+  use(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()),
+      "%Y-%m-%dT%H:%M:%S.%e%z [%P] %l: %v");
+}
+
+// syslog(3) drops messages without a word where nobody listens.
+bool syslog_listens() {
+  struct sockaddr_un address {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, "/dev/log", sizeof address.sun_path - 1);
+  for (const int type : {SOCK_DGRAM, SOCK_STREAM}) {
+    const int socket_fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    if (socket_fd < 0) continue;
+    const bool connected =
+        connect(socket_fd, reinterpret_cast<const struct sockaddr*>(&address), sizeof address) == 0;
+    close(socket_fd);
+    if (connected) return true;
+  }
+  return false;
+}
+
+fs::path default_log_file() {
+  if (geteuid() == 0) return "/var/log/puzzlefs.log";
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/')
+    return fs::path(state) / "puzzlefs/puzzlefs.log";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return fs::path(home) / ".local/state/puzzlefs/puzzlefs.log";
+  return {};
+}
+
+}  // namespace
+
+void set_log_level(int verbosity) {
+  constexpr spdlog::level::level_enum kLevels[] = {spdlog::level::warn, spdlog::level::info,
+                                                   spdlog::level::debug, spdlog::level::trace};
+  auto level = kLevels[std::min(verbosity, 3)];
+  if (const char* wanted = std::getenv("PUZZLEFS_LOG"); wanted != nullptr && *wanted != '\0') {
+    level = spdlog::level::from_str(wanted);
+    if (level == spdlog::level::off && std::strcmp(wanted, "off") != 0)
+      throw UsageError("PUZZLEFS_LOG is \"" + std::string(wanted) +
+                       "\"; it can be trace, debug, info, warn, error or off.");
+  }
+  spdlog::set_level(level);
+}
+
+void log_to_stderr() {
+  use(std::make_shared<spdlog::sinks::stderr_sink_mt>(), "puzzlefs: %l: %v");
+}
+
+void log_in_background(const fs::path& file) {
+  if (file.empty() && syslog_listens()) {
+    use(std::make_shared<spdlog::sinks::syslog_sink_mt>("puzzlefs", LOG_PID, LOG_DAEMON, false),
+        "%v");
+    return;
+  }
+  const fs::path chosen = file.empty() ? default_log_file() : file;
+  try {
+    log_to_file(chosen);
+  } catch (const spdlog::spdlog_ex& error) {
+    if (!file.empty())
+      throw Error(EACCES, "Cannot log to " + file.string() + ": " + error.what() + ".");
+    spdlog::set_default_logger(spdlog::null_logger_mt("puzzlefs"));
+  }
+}
+
+}  // namespace puzzlefs::tools

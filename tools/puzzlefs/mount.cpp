@@ -1,0 +1,77 @@
+// puzzlefs mount
+#include <memory>
+
+#include "fs/daemon.h"
+#include "fs/session.h"
+#include "fs/tree.h"
+#include "puzzlefs/command_line.h"
+#include "puzzlefs/image_options.h"
+#include "puzzlefs/logging.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+struct Options {
+  std::string source;
+  std::filesystem::path mountpoint;
+  ImageFlags image;
+  std::vector<std::string> mount_options;
+  std::filesystem::path log_file;
+  bool foreground = false;
+};
+
+// Serves the mount until it is unmounted.
+void serve(const format::ImageName& name, const fetch::ImageOptions& image_options,
+           const Options& options, const std::function<void()>& on_ready) {
+  fs::block_termination_signals();
+  fetch::Runtime runtime;
+  const auto image = fetch::Image::open(runtime, name, image_options);
+  fs::Tree tree(image->metadata());
+  fs::Session session(tree, image->chunks(), options.mountpoint,
+                      {.mount_options = options.mount_options, .source = image->name()});
+  session.run(on_ready);
+}
+
+void run(Options options) {
+  const auto name = parse_source(options.source);
+  const auto image_options = options.image.options();
+  options.mountpoint = std::filesystem::absolute(options.mountpoint);
+  if (options.foreground) {
+    if (!options.log_file.empty()) log_in_background(options.log_file);
+    return serve(name, image_options, options, [] {});
+  }
+  if (!options.log_file.empty()) options.log_file = std::filesystem::absolute(options.log_file);
+  fs::run_in_background([&](const std::function<void()>& ready) {
+    serve(name, image_options, options, [&] {
+      log_in_background(options.log_file);
+      ready();
+    });
+  });
+}
+
+}  // namespace
+
+void add_mount(CLI::App& app, Terminal&) {
+  auto options = std::make_shared<Options>();
+  auto& command = *app.add_subcommand("mount", "Mount an image; only what is read is fetched");
+  command.add_option("source", options->source, "The image: a layout or a registry's name")
+      ->type_name("")
+      ->required();
+  command.add_option("mountpoint", options->mountpoint, "The directory to mount it on")
+      ->type_name("")
+      ->required();
+  command.add_flag("-f,--foreground", options->foreground, "Stay, and log to standard error");
+  command.add_option("-o,--options", options->mount_options, "Mount options, as for mount(8)")
+      ->type_name("OPTION[,OPTION...]")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  command
+      .add_option("--log-file", options->log_file,
+                  "Log there instead of to syslog or standard error")
+      ->type_name("FILE");
+  options->image.add_to(command);
+  command.callback([options] { run(*options); });
+}
+
+}  // namespace puzzlefs::tools

@@ -1,0 +1,113 @@
+// puzzlefs push and puzzlefs pull
+#include "build/transfer.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "format/error.h"
+#include "puzzlefs/command_line.h"
+#include "puzzlefs/image_options.h"
+#include "puzzlefs/progress.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+struct Options {
+  std::string name;
+  std::string layout;
+  RegistryFlags registry;
+  OutputFormat format = OutputFormat::kText;
+};
+
+build::ProgressCallback show(Progress& progress) {
+  return [&progress](const build::TransferProgress& at) {
+    progress.update(at.bytes_done, at.bytes_total,
+                    fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
+  };
+}
+
+void print(Terminal& terminal, OutputFormat format, std::string_view verb, const std::string& name,
+           const build::TransferResult& result) {
+  if (format == OutputFormat::kText) {
+    terminal.out << fmt::format(
+        "{} {}@{}: {} ({}), {} already there ({}).\n", verb, name,
+        result.manifest.digest.to_string(), counted(result.moved_blobs, "new blob"),
+        human_size(result.moved_bytes), result.present_blobs, human_size(result.present_bytes));
+    return;
+  }
+  const nlohmann::ordered_json object = {{"name", name},
+                                         {"digest", result.manifest.digest.to_string()},
+                                         {"new_blobs", result.moved_blobs},
+                                         {"new_bytes", result.moved_bytes},
+                                         {"present_blobs", result.present_blobs},
+                                         {"present_bytes", result.present_bytes}};
+  terminal.out << object.dump(2) << "\n";
+}
+
+// The name without what print() adds.
+std::string without_digest(format::RegistryName name) {
+  name.digest.reset();
+  return name.to_string();
+}
+
+void push(const Options& options, Terminal& terminal) {
+  const auto source = format::parse_layout_name(options.layout);
+  const auto target = format::parse_registry_name(options.name);
+  const auto layout = fetch::Layout::open(source.path);
+  fetch::Runtime runtime;
+  fetch::HttpClient client(runtime.loop());
+  fetch::Registry registry(client, target, fetch::Registry::Access::kPush,
+                           options.registry.options());
+  Progress progress(terminal, "Pushing");
+  const auto result = build::push(runtime, layout, source.tag, registry, show(progress));
+  print(terminal, options.format, "Pushed", without_digest(target), result);
+}
+
+void pull(const Options& options, Terminal& terminal) {
+  const auto source = format::parse_registry_name(options.name);
+  auto target = format::parse_layout_name(options.layout);
+  if (target.tag.empty()) target.tag = source.tag.empty() ? "latest" : source.tag;
+  fetch::Runtime runtime;
+  fetch::HttpClient client(runtime.loop());
+  fetch::Registry registry(client, source, fetch::Registry::Access::kPull,
+                           options.registry.options());
+  const auto layout = fetch::Layout::create(target.path);
+  Progress progress(terminal, "Pulling");
+  const auto result = build::pull(runtime, registry, layout, target.tag, show(progress));
+  print(terminal, options.format, "Pulled", without_digest(source), result);
+}
+
+}  // namespace
+
+void add_push(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<Options>();
+  auto& command = *app.add_subcommand("push", "Upload an image to a registry: only what is new");
+  command.add_option("layout", options->layout, "The image's OCI layout, LAYOUT[:TAG]")
+      ->type_name("")
+      ->required();
+  command.add_option("name", options->name, "The name to give it, as in registry.io/image:tag")
+      ->type_name("")
+      ->required();
+  options->registry.add_to(command);
+  add_format_option(command, options->format);
+  command.callback([options, &terminal] { push(*options, terminal); });
+}
+
+void add_pull(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<Options>();
+  auto& command = *app.add_subcommand("pull", "Download an image into a layout: only what is new");
+  command.add_option("name", options->name, "The image, as in registry.io/image:tag")
+      ->type_name("")
+      ->required();
+  command.add_option("layout", options->layout, "The OCI layout to put it into, LAYOUT[:TAG]")
+      ->type_name("")
+      ->required();
+  options->registry.add_to(command);
+  add_format_option(command, options->format);
+  command.callback([options, &terminal] { pull(*options, terminal); });
+}
+
+}  // namespace puzzlefs::tools
