@@ -1,0 +1,137 @@
+// The command run in-process, as a shell would run it.
+#include "puzzlefs/command_line.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "../support/temp_dir.h"
+
+namespace puzzlefs::tools {
+namespace {
+
+struct Result {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+Result puzzlefs(std::vector<std::string> arguments) {
+  std::vector<const char*> argv = {"puzzlefs"};
+  for (const auto& argument : arguments) argv.push_back(argument.c_str());
+  std::ostringstream out;
+  std::ostringstream err;
+  Terminal terminal(out, err);
+  const int code = run(static_cast<int>(argv.size()), argv.data(), terminal);
+  return {code, out.str(), err.str()};
+}
+
+std::string read_text(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class BuiltImage : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(directory_ / "tree/sub");
+    std::ofstream(directory_ / "tree/sub/file") << "contents";
+    std::filesystem::create_symlink("sub/file", directory_ / "tree/link");
+    const auto built = puzzlefs({"build", path("tree"), path("layout") + ":v1"});
+    ASSERT_EQ(built.code, 0) << built.err;
+    build_output_ = built.out;
+  }
+
+  std::string path(const std::string& name) const { return (directory_ / name).string(); }
+
+  test::TempDir directory_;
+  std::string build_output_;
+};
+
+TEST(CommandLine, WrongUsageIsTwo) {
+  EXPECT_EQ(puzzlefs({}).code, 2);
+  EXPECT_EQ(puzzlefs({"conjure"}).code, 2);
+  EXPECT_EQ(puzzlefs({"build"}).code, 2);
+  EXPECT_EQ(puzzlefs({"build", "a", "b", "c"}).code, 2);
+  EXPECT_EQ(puzzlefs({"build", "--threads", "many", "a", "b"}).code, 2);
+  EXPECT_EQ(puzzlefs({"inspect", "--format", "xml", "/nowhere"}).code, 2);
+  EXPECT_EQ(puzzlefs({"inspect", "Not/A/Name"}).code, 2);
+  EXPECT_EQ(puzzlefs({"inspect", "--on-outage", "panic", "/nowhere"}).code, 2);
+  EXPECT_EQ(puzzlefs({"inspect", "--on-outage", "fail:-1", "/nowhere"}).code, 2);
+}
+
+TEST(CommandLine, FailureIsOneWithASentence) {
+  const auto result = puzzlefs({"inspect", "/nowhere/at/all"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("/nowhere/at/all"), std::string::npos);
+  EXPECT_EQ(result.out, "");
+}
+
+TEST(CommandLine, VersionAndHelpGoToStandardOutput) {
+  EXPECT_EQ(puzzlefs({"--version"}).out, "puzzlefs " PUZZLEFS_VERSION "\n");
+  const auto help = puzzlefs({"mount", "--help"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.out.find("--foreground"), std::string::npos);
+}
+
+TEST(CommandLine, RefusesALogLevelThatDoesNotExist) {
+  setenv("PUZZLEFS_LOG", "loud", 1);
+  const auto result = puzzlefs({"inspect", "/nowhere"});
+  unsetenv("PUZZLEFS_LOG");
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("loud"), std::string::npos);
+}
+
+TEST_F(BuiltImage, PrintsTheDigestThatMountTakes) {
+  const std::string prefix = "puzzlefs image manifest digest: ";
+  ASSERT_TRUE(build_output_.starts_with(prefix));
+  const auto inspected =
+      nlohmann::json::parse(puzzlefs({"inspect", "--format", "json", path("layout") + ":v1"}).out);
+  EXPECT_EQ(build_output_, prefix + inspected["manifest_verity"].get<std::string>() + "\n");
+}
+
+TEST_F(BuiltImage, InspectCountsWhatIsThere) {
+  const auto result = puzzlefs({"inspect", "--format=json", path("layout")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const auto figures = nlohmann::json::parse(result.out);
+  EXPECT_EQ(figures["inodes"], 4);
+  EXPECT_EQ(figures["files"], 1);
+  EXPECT_EQ(figures["directories"], 2);
+  EXPECT_EQ(figures["symlinks"], 1);
+  EXPECT_EQ(figures["bytes"], 8);
+  EXPECT_EQ(figures["chunks"], 1);
+  EXPECT_EQ(figures["shared_chunks"], 0);
+  EXPECT_EQ(figures["stored_bytes"], 8);
+  EXPECT_NE(puzzlefs({"inspect", path("layout")}).out.find("4: 1 file, 2 directories"),
+            std::string::npos);
+}
+
+TEST_F(BuiltImage, ExtractsWhatWasBuilt) {
+  const auto result = puzzlefs({"extract", path("layout") + ":v1", path("copy")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(read_text(directory_ / "copy/sub/file"), "contents");
+  EXPECT_EQ(std::filesystem::read_symlink(directory_ / "copy/link"), "sub/file");
+}
+
+TEST_F(BuiltImage, ReportsAsJson) {
+  const auto result = puzzlefs({"build", "--format", "json", "-c", path("tree"), path("layout")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const auto figures = nlohmann::json::parse(result.out);
+  EXPECT_EQ(figures["name"], "oci:" + path("layout") + ":latest");
+  EXPECT_EQ(figures["new_blobs"], 0);
+  EXPECT_EQ(figures["chunks"], 1);
+}
+
+TEST_F(BuiltImage, NamesTheTagsThereAre) {
+  const auto result = puzzlefs({"extract", path("layout") + ":v2", path("copy")});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("v1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace puzzlefs::tools
