@@ -6,9 +6,9 @@
 namespace puzzlefs::fs {
 
 /// Blocks SIGTERM, SIGINT and SIGHUP in the calling thread and in all that it starts from then on.
-/// To be called before the first thread is created, that is before fetch::Runtime: a session
-/// receives these signals by waiting for them, and a thread that does not block them would end the
-/// process in its place.
+/// A session receives these signals by waiting for them, and any thread that does not block them
+/// would end the process in its place. To be called before a Session is made; threads that exist by
+/// then must block them too, as those of fetch::Runtime do.
 void block_termination_signals();
 
 /// What runs in the background. It calls `ready` once, when it has begun to serve.

@@ -34,7 +34,7 @@ LinkCounter::LinkCounter(const format::Metadata& metadata)
     : metadata_(metadata), seen_(std::min(highest_number(metadata), kMaxDenseNumber) + 1) {}
 
 void LinkCounter::walk() {
-  count(metadata_.get(format::kRootInode));
+  if (const auto root = metadata_.find(format::kRootInode)) count(*root);
   while (!pending_.empty() && names_ < kMaxNames) {
     const auto directory = pending_.back();
     pending_.pop_back();

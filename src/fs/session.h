@@ -24,9 +24,8 @@ struct SessionOptions {
 /// network are answered from the fetch that completes them.
 class Session {
  public:
-  /// Mounts. `tree` and `chunks` must outlive the session. block_termination_signals() must have
-  /// been called before the process started its first thread. Throws Error, saying what to do where
-  /// fusermount3 or /dev/fuse is missing.
+  /// Mounts. `tree` and `chunks` must outlive the session; block_termination_signals() must have
+  /// been called. Throws Error, saying what to do where fusermount3 or /dev/fuse is missing.
   Session(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
           const SessionOptions& options);
   /// Unmounts if still mounted, and waits for the reads that are still under way.
