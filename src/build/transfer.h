@@ -21,7 +21,7 @@ struct TransferProgress {
 
 struct TransferResult {
   format::Descriptor manifest;
-  std::uint64_t moved_blobs = 0;   // distinct blobs transferred, without the manifest
+  std::uint64_t moved_blobs = 0;  // distinct blobs transferred, without the manifest
   std::uint64_t moved_bytes = 0;
   std::uint64_t present_blobs = 0;  // the receiver had them
   std::uint64_t present_bytes = 0;
