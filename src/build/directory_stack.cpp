@@ -1,10 +1,14 @@
 #include "build/directory_stack.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <utility>
 
 #include "format/error.h"
 
@@ -17,6 +21,18 @@ struct stat status_of(int fd, const std::string& path) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) throw_errno("examine the directory " + path);
   return status;
+}
+
+struct CloseStream {
+  void operator()(DIR* stream) const { ::closedir(stream); }
+};
+
+std::unique_ptr<DIR, CloseStream> open_stream(int directory) {
+  const int fd = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return nullptr;
+  std::unique_ptr<DIR, CloseStream> stream(::fdopendir(fd));  // owns `fd` if it succeeds
+  if (!stream) ::close(fd);
+  return stream;
 }
 
 }  // namespace
@@ -61,6 +77,23 @@ void DirectoryStack::reopen_deepest() {
     }
     if (at > 1 && at - 1 + kOpenLevels <= depth()) levels_[at - 1].fd = {};
   }
+}
+
+std::vector<std::string> DirectoryStack::names() const {
+  const auto stream = open_stream(fd());
+  if (!stream) throw_errno("list the directory " + path());
+
+  std::vector<std::string> names;
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) break;
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  if (errno != 0) throw_errno("list the directory " + path());
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 std::string DirectoryStack::path_to(std::size_t depth) const {

@@ -31,6 +31,9 @@ class DirectoryStack {
   /// How many levels the current directory lies below the root.
   std::size_t depth() const { return levels_.size() - 1; }
 
+  /// What is in the current directory, sorted by bytes.
+  std::vector<std::string> names() const;
+
   std::string path() const;
   /// The path of `name` in the current directory.
   std::string path_of(std::string_view name) const;

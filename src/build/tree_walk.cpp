@@ -1,16 +1,13 @@
 #include "build/tree_walk.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <map>
-#include <memory>
 #include <utility>
 
 #include "build/directory_stack.h"
@@ -23,35 +20,6 @@ namespace {
 using format::FileType;
 using format::InodeNumber;
 using format::InodeRecord;
-
-struct CloseStream {
-  void operator()(DIR* stream) const { ::closedir(stream); }
-};
-
-std::unique_ptr<DIR, CloseStream> open_stream(int directory) {
-  const int fd = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return nullptr;
-  std::unique_ptr<DIR, CloseStream> stream(::fdopendir(fd));  // owns `fd` if it succeeds
-  if (!stream) ::close(fd);
-  return stream;
-}
-
-std::vector<std::string> list_names(const DirectoryStack& directories) {
-  const auto stream = open_stream(directories.fd());
-  if (!stream) throw_errno("list the directory " + directories.path());
-
-  std::vector<std::string> names;
-  for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(stream.get());
-    if (entry == nullptr) break;
-    const std::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-  if (errno != 0) throw_errno("list the directory " + directories.path());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 FileType type_of(mode_t mode, const std::string& path) {
   switch (mode & S_IFMT) {
@@ -131,7 +99,7 @@ class Walk {
 
   // Numbers the children of the current directory, of which `record` tells.
   void take_children(std::size_t record) {
-    const std::vector<std::string> names = list_names(directories_);
+    const std::vector<std::string> names = directories_.names();
     std::vector<format::DirEntryRecord> entries;
     entries.reserve(names.size());
     std::vector<Directory> subdirectories;

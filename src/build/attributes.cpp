@@ -1,0 +1,58 @@
+#include "build/attributes.h"
+
+#include <fcntl.h>
+#include <spdlog/fmt/fmt.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "format/error.h"
+
+namespace puzzlefs::build {
+namespace {
+
+// fchmod(2) and fsetxattr(2) refuse O_PATH descriptors, the only ones that devices and symbolic
+// links can have; this name leads to the same inode.
+std::string link_of(int fd) {
+  return fmt::format("/proc/self/fd/{}", fd);
+}
+
+// Whether the owner is the inode's now.
+bool set_owner(int fd, const format::Inode& inode, const std::string& path) {
+  if (::fchownat(fd, "", inode.uid(), inode.gid(), AT_EMPTY_PATH) == 0) return true;
+  // EINVAL: an owner that does not exist in this user namespace.
+  if (errno == EPERM || errno == EINVAL) return false;
+  throw_errno("change the owner of " + path);
+}
+
+void set_xattrs(int fd, const format::Inode& inode, const std::string& path) {
+  const std::uint32_t count = inode.xattr_count();
+  for (std::uint32_t index = 0; index < count; ++index) {
+    const format::Xattr xattr = inode.xattr(index);
+    const std::string key(xattr.key);
+    if (::setxattr(link_of(fd).c_str(), key.c_str(), xattr.value.data(), xattr.value.size(), 0) !=
+        0) {
+      throw_errno("set the extended attribute " + key + " of " + path);
+    }
+  }
+}
+
+void set_mode(int fd, mode_t mode, const std::string& path) {
+  if (::fchmod(fd, mode) == 0) return;
+  if (errno == EBADF && ::chmod(link_of(fd).c_str(), mode) == 0) return;
+  throw_errno("change the mode of " + path);
+}
+
+}  // namespace
+
+void apply_attributes(int fd, const format::Inode& inode, const std::string& path) {
+  const bool owned = set_owner(fd, inode, path);
+  set_xattrs(fd, inode, path);
+  if (inode.type() == format::FileType::kSymlink) return;  // has no mode of its own
+  const mode_t mode = inode.permissions();
+  set_mode(fd, owned ? mode : mode & ~mode_t{S_ISUID | S_ISGID}, path);
+}
+
+}  // namespace puzzlefs::build

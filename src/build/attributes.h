@@ -1,0 +1,16 @@
+// Giving an extracted file its owner, extended attributes and mode.
+#pragma once
+
+#include <string>
+
+#include "format/metadata.h"
+
+namespace puzzlefs::build {
+
+/// Gives the file open at `fd` (O_PATH suffices) what `inode` says, in the order that keeps all of
+/// it: a change of owner clears capabilities and set-id bits, the mode may forbid everything else.
+/// Where the caller may not give files away the owner stays, and set-id bits are left out, which
+/// would otherwise lend the caller's rights to others. Throws Error, naming `path`.
+void apply_attributes(int fd, const format::Inode& inode, const std::string& path);
+
+}  // namespace puzzlefs::build
