@@ -1,0 +1,185 @@
+// Which credential is found in which file.
+#include "fetch/credentials.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "../support/environment.h"
+#include "../support/temp_dir.h"
+#include "fetch/base64.h"
+#include "format/error.h"
+
+namespace puzzlefs::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using test::ScopedVariable;
+using testing::HasSubstr;
+
+class CredentialsTest : public testing::Test {
+ protected:
+  std::string path(const fs::path& name) const { return (directory_ / name).string(); }
+
+  void write(const fs::path& name, const std::string& text) const {
+    fs::create_directories((directory_ / name).parent_path());
+    std::ofstream(directory_ / name) << text;
+  }
+  /// A file with one entry, for `key`, of a user.
+  void write_user(const fs::path& name, const std::string& key, const std::string& user) const {
+    write(name,
+          R"({"auths": {")" + key + R"(": {"auth": ")" + base64_encode(user + ":secret") + "\"}}}");
+  }
+
+  static std::string user_of(const Credentials& credentials, const std::string& name) {
+    const auto found = credentials.find(format::parse_registry_name(name));
+    return found ? found->user : "nobody";
+  }
+
+  test::TempDir directory_;
+  // All default places lie in the directory; a test creates those that it wants.
+  ScopedVariable file_{"REGISTRY_AUTH_FILE", std::nullopt};
+  ScopedVariable runtime_{"XDG_RUNTIME_DIR", path("run")};
+  ScopedVariable config_{"XDG_CONFIG_HOME", path("config")};
+  ScopedVariable docker_{"DOCKER_CONFIG", path("docker")};
+};
+
+TEST_F(CredentialsTest, NoFileIsNoCredential) {
+  EXPECT_EQ(user_of(Credentials(), "host.example/repo"), "nobody");
+}
+
+TEST_F(CredentialsTest, ThePasswordMayContainColons) {
+  write("auth.json", R"({"auths": {"h.example": {"auth": ")" + base64_encode("me:a:b:") + "\"}}}");
+  const auto found =
+      Credentials(directory_ / "auth.json").find(format::parse_registry_name("h.example/repo"));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->user, "me");
+  EXPECT_EQ(found->password, "a:b:");
+}
+
+TEST_F(CredentialsTest, TheFirstFileThatHasOneCounts) {
+  write_user("docker/config.json", "h.example", "docker");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "docker");
+  write_user("config/containers/auth.json", "h.example", "config");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "config");
+  write_user("run/containers/auth.json", "h.example", "runtime");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "runtime");
+}
+
+TEST_F(CredentialsTest, AFileForOtherHostsDoesNotHideTheNext) {
+  write_user("run/containers/auth.json", "other.example", "other");
+  write_user("docker/config.json", "h.example", "docker");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "docker");
+}
+
+TEST_F(CredentialsTest, TheVariableNamesTheOnlyFile) {
+  write_user("run/containers/auth.json", "h.example", "runtime");
+  write_user("named.json", "other.example", "named");
+  const ScopedVariable variable("REGISTRY_AUTH_FILE", path("named.json"));
+  EXPECT_EQ(user_of(Credentials(), "other.example/repo"), "named");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "nobody");
+}
+
+TEST_F(CredentialsTest, TheOptionGoesBeforeTheVariable) {
+  write_user("named.json", "h.example", "named");
+  write_user("option.json", "h.example", "option");
+  const ScopedVariable variable("REGISTRY_AUTH_FILE", path("named.json"));
+  EXPECT_EQ(user_of(Credentials(directory_ / "option.json"), "h.example/repo"), "option");
+}
+
+TEST_F(CredentialsTest, AHomeDirectoryStandsInForTheVariables) {
+  const ScopedVariable config("XDG_CONFIG_HOME", std::nullopt);
+  const ScopedVariable docker("DOCKER_CONFIG", std::nullopt);
+  const ScopedVariable home("HOME", path("home"));
+  write_user("home/.docker/config.json", "h.example", "docker");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "docker");
+  write_user("home/.config/containers/auth.json", "h.example", "config");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "config");
+}
+
+TEST_F(CredentialsTest, AMissingFileThatWasNamedIsAnError) {
+  try {
+    user_of(Credentials(directory_ / "missing.json"), "h.example/repo");
+    FAIL() << "it is missing";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("missing.json"));
+  }
+}
+
+TEST_F(CredentialsTest, TheLongestPathCounts) {
+  const auto entry = [](const std::string& key, const std::string& user) {
+    return "\"" + key + R"(": {"auth": ")" + base64_encode(user + ":x") + "\"}";
+  };
+  write("auth.json", "{\"auths\": {" + entry("h.example", "host") + "," +
+                         entry("h.example/team", "team") + "," +
+                         entry("h.example/team/app", "app") + "}}");
+  const Credentials credentials(directory_ / "auth.json");
+  EXPECT_EQ(user_of(credentials, "h.example/team/app"), "app");
+  EXPECT_EQ(user_of(credentials, "h.example/team/tool"), "team");
+  EXPECT_EQ(user_of(credentials, "h.example/teams"), "host");
+  EXPECT_EQ(user_of(credentials, "h.example:5000/team/app"), "nobody");
+}
+
+TEST_F(CredentialsTest, UrlsAreUnderstoodToo) {
+  write_user("auth.json", "https://h.example:5000/v2/", "url");
+  EXPECT_EQ(user_of(Credentials(directory_ / "auth.json"), "h.example:5000/repo"), "url");
+  EXPECT_EQ(user_of(Credentials(directory_ / "auth.json"), "h.example/repo"), "nobody");
+}
+
+TEST_F(CredentialsTest, DockerHubHasAnOldName) {
+  write_user("docker/config.json", "https://index.docker.io/v1/", "hub");
+  EXPECT_EQ(user_of(Credentials(), "debian"), "hub");
+  EXPECT_EQ(user_of(Credentials(), "h.example/debian"), "nobody");
+}
+
+TEST_F(CredentialsTest, AnEntryWithoutASecretIsPassedOver) {
+  write("run/containers/auth.json",
+        R"({"auths": {"h.example/repo": {}, "h.example": {"auth": ""}}})");
+  write_user("docker/config.json", "h.example", "docker");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "docker");
+}
+
+TEST_F(CredentialsTest, ARenewedFileIsReadAnew) {
+  write_user("auth.json", "h.example", "old");
+  const Credentials credentials(directory_ / "auth.json");
+  EXPECT_EQ(user_of(credentials, "h.example/repo"), "old");
+  write_user("auth.json", "h.example", "new");
+  EXPECT_EQ(user_of(credentials, "h.example/repo"), "new");
+}
+
+TEST_F(CredentialsTest, WhatIsMalformedIsAnErrorWithoutItsContents) {
+  for (const auto* text :
+       {"hunter2", "[]", R"({"auths": ["hunter2"]})", R"({"auths": {"h.example": {"auth": 7}}})",
+        R"({"auths": {"h.example": {"auth": "hunter2!"}}})",
+        R"({"auths": {"h.example": {"auth": "aHVudGVyMg=="}}})"}) {  // no colon
+    write("auth.json", text);
+    try {
+      user_of(Credentials(directory_ / "auth.json"), "h.example/repo");
+      FAIL() << text;
+    } catch (const CorruptError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("auth.json"));
+      EXPECT_THAT(error.what(), testing::Not(HasSubstr("hunter2")));
+    }
+  }
+}
+
+TEST(Base64, IsItsOwnInverse) {
+  for (const std::string text : {"", "a", "ab", "abc", "abcd", "user:p\xc3\xa4ss"}) {
+    EXPECT_EQ(base64_decode(base64_encode(text)), text);
+  }
+}
+
+TEST(Base64, PaddingMayBeMissing) {
+  EXPECT_EQ(base64_decode("YWI"), "ab");
+  EXPECT_EQ(base64_decode("YWI="), "ab");
+}
+
+TEST(Base64, OtherTextIsRefused) {
+  EXPECT_EQ(base64_decode("a"), std::nullopt);
+  EXPECT_EQ(base64_decode("a=bc"), std::nullopt);
+  EXPECT_EQ(base64_decode("YWI\n"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace puzzlefs::fetch

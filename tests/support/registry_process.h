@@ -1,0 +1,46 @@
+// A real registry for tests: the docker-registry command of Debian, on a free port of this machine.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "temp_dir.h"
+
+namespace puzzlefs::test {
+
+class RegistryProcess {
+ public:
+  /// Whether the command is there at all.
+  static bool installed();
+
+  /// Starts it and waits until it answers. With a user it wants that user's password (Basic).
+  explicit RegistryProcess(const std::string& user = {}, const std::string& password = {});
+  ~RegistryProcess();
+  RegistryProcess(const RegistryProcess&) = delete;
+  RegistryProcess& operator=(const RegistryProcess&) = delete;
+
+  /// "127.0.0.1:port".
+  const std::string& host() const { return host_; }
+  /// Where it keeps the bytes of a blob.
+  std::filesystem::path blob_file(const std::string& hex) const;
+  /// How many requests of that method it has answered, by its log.
+  std::size_t count(const std::string& method) const;
+
+  void stop();
+  /// Starts it again where it was.
+  void start();
+
+ private:
+  void write_configuration(const std::string& user, const std::string& password) const;
+  bool answers() const;
+
+  TempDir directory_;
+  std::uint16_t port_ = 0;
+  std::string host_;
+  pid_t process_ = -1;
+};
+
+}  // namespace puzzlefs::test
