@@ -18,7 +18,7 @@
 namespace puzzlefs::fetch {
 
 struct RegistryOptions {
-  Credentials credentials;
+  Credentials credentials = Credentials();
   /// Talk plain HTTP whatever the host. Loopback hosts get it by themselves when TLS fails.
   bool plain_http = false;
   /// How long an operation is tried anew before it fails; nothing means for ever.

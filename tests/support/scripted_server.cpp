@@ -22,8 +22,8 @@ std::string lower(std::string text) {
   return text;
 }
 
-tcp::endpoint any_loopback_port() {
-  return {asio::ip::address_v4::loopback(), 0};
+tcp::endpoint loopback(std::uint16_t port) {
+  return {asio::ip::address_v4::loopback(), port};
 }
 
 std::string head_of(const Reply& reply) {
@@ -47,8 +47,8 @@ std::string ServedRequest::header(const std::string& name) const {
   return found == headers.end() ? std::string() : found->second;
 }
 
-ScriptedServer::ScriptedServer(Script script)
-    : script_(std::move(script)), acceptor_(context_, any_loopback_port()) {
+ScriptedServer::ScriptedServer(Script script, std::uint16_t port)
+    : script_(std::move(script)), acceptor_(context_, loopback(port)) {
   host_ = "127.0.0.1:" + std::to_string(acceptor_.local_endpoint().port());
   acceptor_thread_ = std::thread([this] { accept_all(); });
 }
@@ -153,7 +153,7 @@ void ScriptedServer::wait_for_requests(std::size_t number) const {
 
 std::uint16_t free_port() {
   asio::io_context context;
-  return tcp::acceptor(context, any_loopback_port()).local_endpoint().port();
+  return tcp::acceptor(context, loopback(0)).local_endpoint().port();
 }
 
 }  // namespace puzzlefs::test

@@ -37,13 +37,13 @@ struct Reply {
   std::size_t body_sent = std::string::npos;  // less than the body announces: a short answer
 };
 
-/// Plain HTTP on a free port of 127.0.0.1. Connections are served in parallel, the script is called
-/// for one request at a time.
+/// Plain HTTP on a port of 127.0.0.1, a free one by itself. Connections are served in parallel, the
+/// script is called for one request at a time.
 class ScriptedServer {
  public:
   using Script = std::function<Reply(const ServedRequest&)>;
 
-  explicit ScriptedServer(Script script);
+  explicit ScriptedServer(Script script, std::uint16_t port = 0);
   ~ScriptedServer();
   ScriptedServer(const ScriptedServer&) = delete;
   ScriptedServer& operator=(const ScriptedServer&) = delete;
