@@ -6,10 +6,10 @@ _puzzlefs_options() {
     [build]="--compression --threads --format"
     [push]="--authfile --plain-http --format"
     [pull]="--authfile --plain-http --format"
-    [mount]="--foreground -o --cache-dir --authfile --plain-http --on-outage --log-file"
+    [mount]="--foreground --options --cache-dir --authfile --plain-http --on-outage --log-file"
     [umount]="--lazy"
-    [extract]="--cache-dir --authfile --plain-http"
-    [inspect]="--cache-dir --authfile --plain-http --format"
+    [extract]="--cache-dir --authfile --plain-http --on-outage"
+    [inspect]="--cache-dir --authfile --plain-http --on-outage --format"
   )
   echo "${options[$1]:-} --help --verbose --version"
 }
@@ -27,7 +27,7 @@ _puzzlefs() {
   case $previous in
     --format) words="text json" ;;
     --on-outage) words="fail wait" ;;
-    --cache-dir | --authfile | --log-file | --threads | -o | -j) return ;;
+    --cache-dir | --authfile | --log-file | --threads | --options | -o | -j) return ;;
     *)
       if [[ -z $command ]]; then
         words="build push pull mount umount extract inspect --help --version"
