@@ -6,8 +6,9 @@
 
 #include "build/build_image.h"
 #include "format/image_name.h"
-#include "puzzlefs/command_line.h"
+#include "puzzlefs/arguments.h"
 #include "puzzlefs/progress.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -60,20 +61,15 @@ void run(Options options, Terminal& terminal) {
 
 void add_build(CLI::App& app, Terminal& terminal) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("build", "Build an image from a directory tree");
-  command.add_option("rootfs", options->rootfs, "The tree")->type_name("")->required();
-  command.add_option("layout", options->layout, "The OCI layout to build into, LAYOUT[:TAG]")
-      ->type_name("")
-      ->required();
-  command.add_flag("-c,--compression", options->build.compress,
-                   "Store chunks compressed where that makes them smaller");
-  command
-      .add_option("-j,--threads", options->build.threads,
-                  "Threads that hash and compress; as many as processors by default")
-      ->type_name("NUMBER")
-      ->check(CLI::Range(1U, 1024U).description(""));
-  add_format_option(command, options->format);
-  command.callback([options, &terminal] { run(*options, terminal); });
+  Arguments arguments(app, "build", "Build an image from a directory tree");
+  arguments.positional("rootfs", options->rootfs, "The tree");
+  arguments.positional("layout", options->layout, "The OCI layout to build into, LAYOUT[:TAG]");
+  arguments.flag("-c,--compression", options->build.compress,
+                 "Store chunks compressed where that makes them smaller");
+  arguments.option("-j,--threads", options->build.threads, "NUMBER",
+                   "Threads that hash and compress; as many as processors by default");
+  arguments.format(options->format);
+  arguments.run([options, &terminal] { run(*options, terminal); });
 }
 
 }  // namespace puzzlefs::tools

@@ -1,10 +1,10 @@
 #include "puzzlefs/command_line.h"
 
-#include <map>
-#include <string>
+#include <CLI/CLI.hpp>
 
 #include "format/error.h"
 #include "puzzlefs/logging.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -30,17 +30,6 @@ int parse_and_run(CLI::App& app, int argc, const char* const* argv, Terminal& te
 
 }  // namespace
 
-void add_format_option(CLI::App& command, OutputFormat& format) {
-  static const std::map<std::string, OutputFormat> kNames = {{"text", OutputFormat::kText},
-                                                             {"json", OutputFormat::kJson}};
-  command
-      .add_option_function<std::string>(
-          "--format", [&format](const std::string& name) { format = kNames.at(name); },
-          "Print the result as text or json")
-      ->type_name("text|json")
-      ->check(CLI::IsMember({"text", "json"}).description(""));
-}
-
 int run(int argc, const char* const* argv, Terminal& terminal) {
   CLI::App app("Container images as a file system, fetched lazily from any OCI registry.",
                "puzzlefs");
@@ -53,7 +42,7 @@ int run(int argc, const char* const* argv, Terminal& terminal) {
   add_build(app, terminal);
   add_push(app, terminal);
   add_pull(app, terminal);
-  add_mount(app, terminal);
+  add_mount(app);
   add_umount(app);
   add_extract(app, terminal);
   add_inspect(app, terminal);

@@ -5,9 +5,10 @@
 
 #include <memory>
 
-#include "puzzlefs/command_line.h"
+#include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
 #include "puzzlefs/progress.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -35,15 +36,11 @@ void run(const Options& options, Terminal& terminal) {
 
 void add_extract(CLI::App& app, Terminal& terminal) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("extract", "Write an image's tree into a directory");
-  command.add_option("source", options->source, "The image: a layout or a registry's name")
-      ->type_name("")
-      ->required();
-  command.add_option("directory", options->target, "Where to; made if missing, else empty")
-      ->type_name("")
-      ->required();
-  options->image.add_to(command);
-  command.callback([options, &terminal] { run(*options, terminal); });
+  Arguments arguments(app, "extract", "Write an image's tree into a directory");
+  arguments.positional("source", options->source, "The image: a layout or a registry's name");
+  arguments.positional("directory", options->target, "Where to; made if missing, else empty");
+  options->image.add_to(arguments);
+  arguments.run([options, &terminal] { run(*options, terminal); });
 }
 
 }  // namespace puzzlefs::tools

@@ -11,7 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// As "fail:60", which --help gives as the default.
 constexpr std::chrono::seconds kDefaultDeadline{60};
 
 fs::path absolute_or_empty(const fs::path& path) {
@@ -37,11 +36,10 @@ std::optional<std::chrono::seconds> parse_outage_policy(const std::string& text)
 
 }  // namespace
 
-void RegistryFlags::add_to(CLI::App& command) {
-  command.add_option("--authfile", authfile_, "Read credentials from this file only")
-      ->type_name("FILE");
-  command.add_flag("--plain-http", plain_http_,
-                   "Talk HTTP without TLS (loopback hosts get it by themselves)");
+void RegistryFlags::add_to(Arguments& arguments) {
+  arguments.option("--authfile", authfile_, "FILE", "Read credentials from this file only");
+  arguments.flag("--plain-http", plain_http_,
+                 "Talk HTTP without TLS (loopback hosts get it by themselves)");
 }
 
 fetch::RegistryOptions RegistryFlags::options() const {
@@ -51,15 +49,12 @@ fetch::RegistryOptions RegistryFlags::options() const {
   return options;
 }
 
-void ImageFlags::add_to(CLI::App& command) {
-  registry_.add_to(command);
-  command.add_option("--cache-dir", cache_directory_, "Keep what was fetched in this directory")
-      ->type_name("DIR");
-  command
-      .add_option("--on-outage", on_outage_,
-                  "When the registry does not answer, fail after SECONDS or wait for ever")
-      ->type_name("fail[:SECONDS]|wait")
-      ->capture_default_str();
+void ImageFlags::add_to(Arguments& arguments) {
+  registry_.add_to(arguments);
+  arguments.option("--cache-dir", cache_directory_, "DIR",
+                   "Keep what was fetched in this directory");
+  arguments.option("--on-outage", on_outage_, "fail[:SECONDS]|wait",
+                   "When the registry does not answer, fail after SECONDS (60) or wait for ever");
 }
 
 fetch::ImageOptions ImageFlags::options() const {

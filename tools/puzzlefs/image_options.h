@@ -1,19 +1,19 @@
 // Options that several subcommands share: how to reach a registry, and where to keep what comes.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
 
 #include "fetch/image.h"
 #include "fetch/registry.h"
+#include "puzzlefs/arguments.h"
 
 namespace puzzlefs::tools {
 
 /// --authfile, --plain-http.
 class RegistryFlags {
  public:
-  void add_to(CLI::App& command);
+  void add_to(Arguments& arguments);
   fetch::RegistryOptions options() const;
 
  private:
@@ -24,14 +24,14 @@ class RegistryFlags {
 /// As above with --cache-dir and --on-outage.
 class ImageFlags {
  public:
-  void add_to(CLI::App& command);
+  void add_to(Arguments& arguments);
   /// Throws UsageError. Paths are made absolute, for a daemon that works in "/".
   fetch::ImageOptions options() const;
 
  private:
   RegistryFlags registry_;
   std::filesystem::path cache_directory_;
-  std::string on_outage_ = "fail:60";
+  std::string on_outage_ = "fail";
 };
 
 /// parse_image_name() with the path of a layout made absolute.

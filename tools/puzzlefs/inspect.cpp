@@ -5,8 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "build/summary.h"
-#include "puzzlefs/command_line.h"
+#include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -69,13 +70,11 @@ void run(const Options& options, Terminal& terminal) {
 
 void add_inspect(CLI::App& app, Terminal& terminal) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("inspect", "Show what an image is made of");
-  command.add_option("source", options->source, "The image: a layout or a registry's name")
-      ->type_name("")
-      ->required();
-  options->image.add_to(command);
-  add_format_option(command, options->format);
-  command.callback([options, &terminal] { run(*options, terminal); });
+  Arguments arguments(app, "inspect", "Show what an image is made of");
+  arguments.positional("source", options->source, "The image: a layout or a registry's name");
+  options->image.add_to(arguments);
+  arguments.format(options->format);
+  arguments.run([options, &terminal] { run(*options, terminal); });
 }
 
 }  // namespace puzzlefs::tools

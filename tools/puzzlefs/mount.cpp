@@ -4,9 +4,10 @@
 #include "fs/daemon.h"
 #include "fs/session.h"
 #include "fs/tree.h"
-#include "puzzlefs/command_line.h"
+#include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
 #include "puzzlefs/logging.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -52,26 +53,18 @@ void run(Options options) {
 
 }  // namespace
 
-void add_mount(CLI::App& app, Terminal&) {
+void add_mount(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("mount", "Mount an image; only what is read is fetched");
-  command.add_option("source", options->source, "The image: a layout or a registry's name")
-      ->type_name("")
-      ->required();
-  command.add_option("mountpoint", options->mountpoint, "The directory to mount it on")
-      ->type_name("")
-      ->required();
-  command.add_flag("-f,--foreground", options->foreground, "Stay, and log to standard error");
-  command.add_option("-o,--options", options->mount_options, "Mount options, as for mount(8)")
-      ->type_name("OPTION[,OPTION...]")
-      ->delimiter(',')
-      ->allow_extra_args(false);
-  command
-      .add_option("--log-file", options->log_file,
-                  "Log there instead of to syslog or standard error")
-      ->type_name("FILE");
-  options->image.add_to(command);
-  command.callback([options] { run(*options); });
+  Arguments arguments(app, "mount", "Mount an image; only what is read is fetched");
+  arguments.positional("source", options->source, "The image: a layout or a registry's name");
+  arguments.positional("mountpoint", options->mountpoint, "The directory to mount it on");
+  arguments.flag("-f,--foreground", options->foreground, "Stay, and log to standard error");
+  arguments.option("-o,--options", options->mount_options, "OPTION[,OPTION...]",
+                   "Mount options, as for mount(8)");
+  arguments.option("--log-file", options->log_file, "FILE",
+                   "Log there instead of to syslog or standard error");
+  options->image.add_to(arguments);
+  arguments.run([options] { run(*options); });
 }
 
 }  // namespace puzzlefs::tools

@@ -7,9 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "format/error.h"
-#include "puzzlefs/command_line.h"
+#include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
 #include "puzzlefs/progress.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -84,30 +85,22 @@ void pull(const Options& options, Terminal& terminal) {
 
 void add_push(CLI::App& app, Terminal& terminal) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("push", "Upload an image to a registry: only what is new");
-  command.add_option("layout", options->layout, "The image's OCI layout, LAYOUT[:TAG]")
-      ->type_name("")
-      ->required();
-  command.add_option("name", options->name, "The name to give it, as in registry.io/image:tag")
-      ->type_name("")
-      ->required();
-  options->registry.add_to(command);
-  add_format_option(command, options->format);
-  command.callback([options, &terminal] { push(*options, terminal); });
+  Arguments arguments(app, "push", "Upload an image to a registry: only what is new");
+  arguments.positional("layout", options->layout, "The image's OCI layout, LAYOUT[:TAG]");
+  arguments.positional("name", options->name, "The name to give it, as in registry.io/image:tag");
+  options->registry.add_to(arguments);
+  arguments.format(options->format);
+  arguments.run([options, &terminal] { push(*options, terminal); });
 }
 
 void add_pull(CLI::App& app, Terminal& terminal) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("pull", "Download an image into a layout: only what is new");
-  command.add_option("name", options->name, "The image, as in registry.io/image:tag")
-      ->type_name("")
-      ->required();
-  command.add_option("layout", options->layout, "The OCI layout to put it into, LAYOUT[:TAG]")
-      ->type_name("")
-      ->required();
-  options->registry.add_to(command);
-  add_format_option(command, options->format);
-  command.callback([options, &terminal] { pull(*options, terminal); });
+  Arguments arguments(app, "pull", "Download an image into a layout: only what is new");
+  arguments.positional("name", options->name, "The image, as in registry.io/image:tag");
+  arguments.positional("layout", options->layout, "The OCI layout to put it into, LAYOUT[:TAG]");
+  options->registry.add_to(arguments);
+  arguments.format(options->format);
+  arguments.run([options, &terminal] { pull(*options, terminal); });
 }
 
 }  // namespace puzzlefs::tools

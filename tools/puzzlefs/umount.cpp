@@ -3,7 +3,8 @@
 #include <memory>
 
 #include "fs/unmount.h"
-#include "puzzlefs/command_line.h"
+#include "puzzlefs/arguments.h"
+#include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
 
@@ -18,12 +19,10 @@ struct Options {
 
 void add_umount(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto& command = *app.add_subcommand("umount", "Unmount an image");
-  command.add_option("mountpoint", options->mountpoint, "Where it is mounted")
-      ->type_name("")
-      ->required();
-  command.add_flag("-l,--lazy", options->lazy, "Detach a mount that is in use");
-  command.callback([options] { fs::unmount(options->mountpoint, options->lazy); });
+  Arguments arguments(app, "umount", "Unmount an image");
+  arguments.positional("mountpoint", options->mountpoint, "Where it is mounted");
+  arguments.flag("-l,--lazy", options->lazy, "Detach a mount that is in use");
+  arguments.run([options] { fs::unmount(options->mountpoint, options->lazy); });
 }
 
 }  // namespace puzzlefs::tools

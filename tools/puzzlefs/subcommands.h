@@ -1,0 +1,21 @@
+// The subcommands, a file each.
+#pragma once
+
+#include "puzzlefs/terminal.h"
+
+namespace CLI {
+class App;
+}
+
+namespace puzzlefs::tools {
+
+/// Each adds one subcommand to the application; the terminal must outlive it.
+void add_build(CLI::App& app, Terminal& terminal);
+void add_push(CLI::App& app, Terminal& terminal);
+void add_pull(CLI::App& app, Terminal& terminal);
+void add_mount(CLI::App& app);
+void add_umount(CLI::App& app);
+void add_extract(CLI::App& app, Terminal& terminal);
+void add_inspect(CLI::App& app, Terminal& terminal);
+
+}  // namespace puzzlefs::tools
