@@ -95,7 +95,17 @@ std::filesystem::path RegistryProcess::blob_file(const std::string& hex) const {
   return directory_ / "data/docker/registry/v2/blobs/sha256" / hex.substr(0, 2) / hex / "data";
 }
 
-std::size_t RegistryProcess::count(const std::string& method) const {
+std::size_t RegistryProcess::count(const std::string& method, std::size_t expected) const {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  std::size_t number = logged(method);
+  while (number < expected && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    number = logged(method);
+  }
+  return number;
+}
+
+std::size_t RegistryProcess::logged(const std::string& method) const {
   std::ifstream log(directory_ / "log");
   std::size_t number = 0;
   for (std::string line; std::getline(log, line);) {

@@ -26,8 +26,9 @@ class RegistryProcess {
   const std::string& host() const { return host_; }
   /// Where it keeps the bytes of a blob.
   std::filesystem::path blob_file(const std::string& hex) const;
-  /// How many requests of that method it has answered, by its log.
-  std::size_t count(const std::string& method) const;
+  /// How many requests of that method it has answered, by its log. Waits until there are `expected`
+  /// or some seconds have passed: a line is written after its answer.
+  std::size_t count(const std::string& method, std::size_t expected) const;
 
   void stop();
   /// Starts it again where it was.
@@ -36,6 +37,7 @@ class RegistryProcess {
  private:
   void write_configuration(const std::string& user, const std::string& password) const;
   bool answers() const;
+  std::size_t logged(const std::string& method) const;
 
   TempDir directory_;
   std::uint16_t port_ = 0;

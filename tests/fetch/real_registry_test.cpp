@@ -1,0 +1,130 @@
+// The registry client against Debian's docker-registry.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+
+#include "../support/registry_process.h"
+#include "../support/temp_dir.h"
+#include "fetch/base64.h"
+#include "fetch/registry.h"
+#include "fetch/runtime.h"
+
+namespace puzzlefs::fetch {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::string_view kBlob = "the bytes of a blob";
+
+Bytes to_bytes(std::string_view text) {
+  const auto view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
+
+class RealRegistryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!test::RegistryProcess::installed()) GTEST_SKIP() << "docker-registry is not installed";
+  }
+
+  Registry connect(const test::RegistryProcess& process, RegistryOptions options = {}) {
+    options.deadline = std::chrono::seconds(5);
+    return Registry(client_, format::parse_registry_name(process.host() + "/team/app:1"),
+                    Registry::Access::kPush, std::move(options));
+  }
+  static Bytes read(Registry& registry, const format::Descriptor& blob) {
+    return wait_for<Bytes>(
+        [&](Completion<Bytes> done) { registry.read(blob, Freshness::kAny, std::move(done)); });
+  }
+  static format::Descriptor put(Registry& registry, std::string_view text) {
+    format::Descriptor blob;
+    blob.digest = format::sha256(as_bytes(text));
+    blob.size = text.size();
+    wait_for<Done>([&](Completion<Done> done) {
+      registry.put_blob(blob.digest, std::make_shared<const Bytes>(to_bytes(text)),
+                        std::move(done));
+    });
+    return blob;
+  }
+  static bool has(Registry& registry, const format::Digest& digest) {
+    return wait_for<bool>(
+        [&](Completion<bool> done) { registry.has_blob(digest, std::move(done)); });
+  }
+
+  test::TempDir directory_;
+  Runtime runtime_{2};
+  HttpClient client_{runtime_.loop()};
+};
+
+TEST_F(RealRegistryTest, KeepsBlobs) {
+  const test::RegistryProcess process;
+  auto registry = connect(process);
+  EXPECT_FALSE(has(registry, format::sha256(as_bytes(kBlob))));
+  const auto blob = put(registry, kBlob);
+  EXPECT_TRUE(has(registry, blob.digest));
+  EXPECT_EQ(as_text(read(registry, blob)), kBlob);
+}
+
+TEST_F(RealRegistryTest, KeepsAnEmptyBlob) {
+  const test::RegistryProcess process;
+  auto registry = connect(process);
+  EXPECT_TRUE(read(registry, put(registry, "")).empty());
+}
+
+TEST_F(RealRegistryTest, KeepsManifestsByTagAndDigest) {
+  const test::RegistryProcess process;
+  auto registry = connect(process);
+  format::Manifest manifest;
+  manifest.config = put(registry, format::kEmptyConfigBlob);
+  manifest.config.media_type = format::kEmptyType;
+  manifest.layers.push_back(put(registry, kBlob));
+  manifest.layers.back().media_type = format::kFiledataType;
+  auto json = format::to_json_text(manifest);
+  wait_for<Done>([&](Completion<Done> done) {
+    registry.put_manifest("1", std::string(format::kManifestType), to_bytes(json), std::move(done));
+  });
+  const auto get = [&](const std::string& reference) {
+    return wait_for<FetchedManifest>([&](Completion<FetchedManifest> done) {
+      registry.get_manifest(reference, std::move(done));
+    });
+  };
+  const auto by_tag = get("1");
+  EXPECT_EQ(as_text(by_tag.document), json);
+  EXPECT_EQ(as_text(get(by_tag.digest.to_string()).document), json);
+  EXPECT_THROW(get("2"), NotFoundError);
+}
+
+TEST_F(RealRegistryTest, WantsAPasswordWhenItIsProtected) {
+  const test::RegistryProcess process("me", "a:b");
+  auto anonymous = connect(process);
+  try {
+    put(anonymous, kBlob);
+    FAIL() << "it is protected";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), EACCES);
+    EXPECT_THAT(error.what(), HasSubstr("podman login " + process.host()));
+  }
+  std::ofstream(directory_ / "auth.json")
+      << R"({"auths": {")" << process.host() << R"(": {"auth": ")" << base64_encode("me:a:b")
+      << "\"}}}";
+  RegistryOptions options;
+  options.credentials = Credentials(directory_ / "auth.json");
+  auto registry = connect(process, options);
+  EXPECT_EQ(as_text(read(registry, put(registry, kBlob))), kBlob);
+}
+
+TEST_F(RealRegistryTest, ServesAgainAfterARestart) {
+  test::RegistryProcess process;
+  auto registry = connect(process);
+  const auto blob = put(registry, kBlob);
+  process.stop();
+  registry.set_deadline(std::chrono::seconds(0));
+  EXPECT_THROW(read(registry, blob), UnavailableError);
+  process.start();
+  EXPECT_EQ(as_text(read(registry, blob)), kBlob);
+}
+
+}  // namespace
+}  // namespace puzzlefs::fetch
