@@ -48,6 +48,11 @@ void check_system() {
                 "There is no /dev/fuse. Load the kernel's module with \"modprobe fuse\", or give "
                 "the container \"--device /dev/fuse\".");
   }
+  if (::access("/dev/fuse", R_OK | W_OK) != 0) {
+    throw Error(EACCES,
+                "You may not open /dev/fuse. Let root give it the mode that it has by default: "
+                "\"chmod 666 /dev/fuse\".");
+  }
   if (::geteuid() != 0 && !has_fusermount()) {
     throw Error(EPERM,
                 "Mounting takes root or the program fusermount3, which is not installed. Install "

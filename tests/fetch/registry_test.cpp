@@ -231,8 +231,7 @@ TEST_F(RegistryTest, WaitsAsLongAsItIsAskedTo) {
 
 TEST_F(RegistryTest, DoesNotWaitForWhatIsBeyondTheDeadline) {
   connect(fails_first(1000, {.status = 503, .headers = {{"Retry-After", "3600"}}}));
-  EXPECT_THAT(message_of([&] { read(); }),
-              HasSubstr("503 Service Unavailable (tried once in 0 s)"));
+  EXPECT_THAT(message_of([&] { read(); }), HasSubstr("503 Service Unavailable (tried once in "));
   EXPECT_EQ(server_->count("GET", "/blobs/"), 1U);
 }
 

@@ -126,7 +126,7 @@ TEST_F(SessionTest, AnswersManyReadsThatWaitForOneChunk) {
   image_.mount(inodes);
   std::vector<std::future<std::string>> readers;
   for (const auto& [number, name] : entries) {
-    readers.push_back(std::async(std::launch::async, [&] { return read_file(image_ / name); }));
+    readers.push_back(std::async(std::launch::async, read_file, image_ / name));
   }
   image_.source().wait_for_reader(slow.blob);
   image_.source().let_go(slow.blob);
