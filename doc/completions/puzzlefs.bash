@@ -3,7 +3,7 @@
 
 _puzzlefs_options() {
   local -A options=(
-    [build]="--compression --threads --format"
+    [build]="--base-layer --compression --threads --format"
     [push]="--authfile --plain-http --format"
     [pull]="--authfile --plain-http --format"
     [mount]="--foreground --options --cache-dir --authfile --plain-http --on-outage --log-file"

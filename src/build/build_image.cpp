@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
+#include <memory>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -17,6 +19,8 @@
 #include "build/chunk_writer.h"
 #include "build/content_stream.h"
 #include "build/tree_walk.h"
+#include "fetch/image.h"
+#include "fetch/runtime.h"
 #include "format/error.h"
 #include "format/metadata_writer.h"
 #include "format/oci.h"
@@ -80,6 +84,36 @@ void lay_over_chunks(const std::vector<Extent>& extents, const std::vector<Store
   }
 }
 
+// The records of one layer of an image.
+std::vector<format::InodeRecord> layer_records(const format::Metadata& metadata,
+                                               std::uint32_t layer) {
+  std::vector<format::InodeRecord> records;
+  const std::uint32_t count = metadata.inode_count(layer);
+  records.reserve(count);
+  for (std::uint32_t i = 0; i < count; ++i)
+    records.push_back(format::to_record(metadata.inode(layer, i)));
+  return records;
+}
+
+// The metadata of the tree: a layer of its own, or one upon those of the base. A base that has an
+// equal layer already is what the tree looks like.
+Bytes make_metadata(std::vector<format::InodeRecord> inodes,
+                    const std::vector<format::VerityRecord>& verity, const format::Metadata* base) {
+  std::sort(inodes.begin(), inodes.end(),
+            [](const auto& a, const auto& b) { return a.ino < b.ino; });
+  if (base == nullptr) return format::write_metadata({std::move(inodes)}, verity);
+
+  std::vector<std::vector<format::InodeRecord>> layers;
+  for (std::uint32_t layer = 0; layer < base->layer_count(); ++layer)
+    layers.push_back(layer_records(*base, layer));
+  if (std::find(layers.begin(), layers.end(), inodes) == layers.end())
+    layers.insert(layers.begin(), std::move(inodes));
+
+  std::map<format::Digest, format::Digest> all(verity.begin(), verity.end());
+  for (std::uint32_t i = 0; i < base->verity_count(); ++i) all.insert(base->verity_at(i));
+  return format::write_metadata(layers, {all.begin(), all.end()});
+}
+
 format::Descriptor write_blob(const fetch::Layout& layout, std::string_view media_type,
                               ByteView bytes) {
   format::Descriptor descriptor;
@@ -109,14 +143,20 @@ format::Manifest make_manifest(const format::Descriptor& metadata,
 }
 
 // Writes what makes an image of the chunks; gives the manifest's document.
-std::string write_documents(const fetch::Layout& layout,
-                            const std::vector<format::InodeRecord>& inodes,
-                            const StoredChunks& stored, bool compress) {
-  const Bytes metadata = format::write_metadata({inodes}, stored.verity);
+std::string write_documents(const fetch::Layout& layout, const Bytes& metadata,
+                            const std::vector<StoredChunk>& chunks, bool compress) {
   format::Descriptor layer = write_blob(layout, format::kRootfsType, metadata);
   layer.annotations.emplace(format::kVerityAnnotation, format::verity_digest(metadata).hex());
   write_blob(layout, format::kEmptyType, as_bytes(format::kEmptyConfigBlob));
-  return format::to_json_text(make_manifest(layer, stored.chunks, compress));
+  return format::to_json_text(make_manifest(layer, chunks, compress));
+}
+
+// The image to build upon, if there is one.
+std::unique_ptr<fetch::Image> open_base(fetch::Runtime& runtime, const fetch::Layout& layout,
+                                        const std::string& tag) {
+  if (tag.empty()) return nullptr;
+  return fetch::Image::open(runtime, format::LayoutName{layout.path(), tag},
+                            {.registry = {.credentials = fetch::Credentials()}});
 }
 
 unsigned thread_count(const BuildOptions& options) {
@@ -127,13 +167,17 @@ unsigned thread_count(const BuildOptions& options) {
 
 BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout& layout,
                         const std::string& tag, const BuildOptions& options) {
+  fetch::Runtime runtime(1);
+  const auto base_image = open_base(runtime, layout, options.base_tag);
+  const format::Metadata* base = base_image ? &base_image->metadata() : nullptr;
+
   const unsigned threads = thread_count(options);
   BufferPool buffers(threads + kSpareBuffers, ContentStream::kBufferSize);
   ChunkWriter writer(layout, options.compress, threads);
   ContentStream stream(buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
 
   std::vector<Extent> extents;
-  auto inodes = walk_tree(rootfs, [&](const WalkedFile& file) {
+  auto inodes = walk_tree(rootfs, base, [&](const WalkedFile& file) {
     extents.push_back({file.record, stream.size(), file.size});
     append_file(file, stream, options.on_progress);
   });
@@ -141,7 +185,9 @@ BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout
   const StoredChunks stored = writer.finish();
 
   lay_over_chunks(extents, stored.chunks, inodes);
-  const std::string manifest = write_documents(layout, inodes, stored, options.compress);
+  const std::uint64_t inode_count = inodes.size();
+  const Bytes metadata = make_metadata(std::move(inodes), stored.verity, base);
+  const std::string manifest = write_documents(layout, metadata, stored.chunks, options.compress);
   if (manifest.size() > format::kMaxManifestSize) {
     spdlog::warn("The manifest of {} has {} bytes for {} chunks; registries refuse more than {}.",
                  tag, manifest.size(), stored.chunks.size(), format::kMaxManifestSize);
@@ -152,7 +198,7 @@ BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout
   layout.set_tag(tag, result.manifest);
 
   result.manifest_verity = format::verity_digest(as_bytes(manifest));
-  result.inodes = inodes.size();
+  result.inodes = inode_count;
   result.content_bytes = stream.size();
   result.chunks = stored.chunks.size();
   result.distinct_chunks = stored.verity.size();

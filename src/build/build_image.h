@@ -15,6 +15,9 @@ namespace puzzlefs::build {
 struct BuildOptions {
   /// Store chunks compressed where that makes them smaller.
   bool compress = false;
+  /// The tag of an image in the same layout to build upon: the tree becomes a delta to it. Empty
+  /// for an image of its own.
+  std::string base_tag;
   /// Threads that hash and compress beside the chunker; 0 takes the number of processors. The
   /// output does not depend on it.
   unsigned threads = 0;

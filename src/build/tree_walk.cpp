@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <map>
 #include <utility>
 
 #include "build/directory_stack.h"
+#include "build/inode_numbers.h"
 #include "build/xattrs.h"
 #include "format/error.h"
 
@@ -20,6 +20,9 @@ namespace {
 using format::FileType;
 using format::InodeNumber;
 using format::InodeRecord;
+
+// What the Rust puzzlefs gives its whiteouts.
+constexpr std::uint16_t kWhiteoutPermissions = 0644;
 
 FileType type_of(mode_t mode, const std::string& path) {
   switch (mode & S_IFMT) {
@@ -64,8 +67,9 @@ std::string read_link(int directory, const std::string& name, const std::string&
 
 class Walk {
  public:
-  Walk(DirectoryStack directories, const std::function<void(const WalkedFile&)>& on_file)
-      : directories_(std::move(directories)), on_file_(on_file) {}
+  Walk(DirectoryStack directories, const format::Metadata* base,
+       const std::function<void(const WalkedFile&)>& on_file)
+      : directories_(std::move(directories)), numbers_(base), on_file_(on_file) {}
 
   std::vector<InodeRecord> run() {
     take_root();
@@ -74,7 +78,11 @@ class Walk {
       pending_.pop_back();
       while (directories_.depth() > next.parent_depth) directories_.leave();
       directories_.enter(next.name);
-      take_children(next.record);
+      take_children(next.record, next.number);
+    }
+    for (const InodeNumber number : numbers_.whiteouts()) {
+      records_.push_back(
+          {.ino = number, .type = FileType::kWhiteout, .permissions = kWhiteoutPermissions});
     }
     return std::move(records_);
   }
@@ -83,6 +91,7 @@ class Walk {
   // A directory that has its number; its children have not.
   struct Directory {
     std::size_t record;
+    InodeNumber number;
     std::size_t parent_depth;
     std::string name;
   };
@@ -94,12 +103,13 @@ class Walk {
     device_ = status.st_dev;
     records_.push_back(make_record(format::kRootInode, status, path));
     records_.back().xattrs = read_xattrs(directories_.fd(), path);
-    take_children(0);
+    take_children(0, format::kRootInode);
   }
 
-  // Numbers the children of the current directory, of which `record` tells.
-  void take_children(std::size_t record) {
+  // Numbers the children of the current directory, which has `number` and of which `record` tells.
+  void take_children(std::size_t record, InodeNumber number) {
     const std::vector<std::string> names = directories_.names();
+    const BaseDirectory base = numbers_.enter(number, names);
     std::vector<format::DirEntryRecord> entries;
     entries.reserve(names.size());
     std::vector<Directory> subdirectories;
@@ -109,28 +119,19 @@ class Walk {
       if (::fstatat(directories_.fd(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
         throw_errno("examine " + path);
       }
-      const auto [number, is_new] = number_for(status);
-      entries.push_back({number, name});
+      const auto [child, is_new] = numbers_.number_for(status, base, name);
+      entries.push_back({child, name});
       if (!is_new) continue;
 
       if (S_ISDIR(status.st_mode) && status.st_dev == device_) {
-        subdirectories.push_back({records_.size(), directories_.depth(), name});
+        subdirectories.push_back({records_.size(), child, directories_.depth(), name});
       }
-      records_.push_back(make_record(number, status, path));
+      records_.push_back(make_record(child, status, path));
       fill(records_.back(), status, name, path);
     }
     records_[record].entries = std::move(entries);
     // The last comes off the stack first.
     std::move(subdirectories.rbegin(), subdirectories.rend(), std::back_inserter(pending_));
-  }
-
-  // The number of a name's inode, and whether no other name had it yet. A hard link to a known
-  // inode uses up a number too.
-  std::pair<InodeNumber, bool> number_for(const struct stat& status) {
-    const InodeNumber candidate{next_number_++};
-    if (S_ISDIR(status.st_mode) || status.st_nlink < 2) return {candidate, true};
-    const auto [known, is_new] = links_.try_emplace({status.st_dev, status.st_ino}, candidate);
-    return {known->second, is_new};
   }
 
   void fill(InodeRecord& record, const struct stat& status, const std::string& name,
@@ -166,10 +167,9 @@ class Walk {
   }
 
   DirectoryStack directories_;
+  InodeNumbers numbers_;
   const std::function<void(const WalkedFile&)>& on_file_;
   dev_t device_ = 0;
-  std::uint64_t next_number_ = format::to_integer(format::kRootInode) + 1;
-  std::map<std::pair<dev_t, ino_t>, InodeNumber> links_;
   std::vector<InodeRecord> records_;
   std::vector<Directory> pending_;
 };
@@ -177,10 +177,11 @@ class Walk {
 }  // namespace
 
 std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
+                                           const format::Metadata* base,
                                            const std::function<void(const WalkedFile&)>& on_file) {
   fetch::FileDescriptor fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw_errno("open the directory " + root.string());
-  return Walk(DirectoryStack(std::move(fd), root.string()), on_file).run();
+  return Walk(DirectoryStack(std::move(fd), root.string()), base, on_file).run();
 }
 
 }  // namespace puzzlefs::build

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "format/metadata.h"
 #include "format/metadata_writer.h"
 
 namespace puzzlefs::build {
@@ -20,11 +21,16 @@ struct WalkedFile {
   const std::string& path;  // for messages
 };
 
-/// The inodes of the tree at `root`, ascending by number, everything filled in but the chunks of
-/// files. `on_file` is called for each regular file, once however many links it has, in the order
-/// of the content stream. A directory on another file system is taken as an empty one. Trees may be
-/// of any depth. Throws Error, naming the file that could not be read.
+/// The inodes of the tree at `root` in the order of the walk, everything filled in but the chunks
+/// of files. `on_file` is called for each regular file, once however many links it has, in the
+/// order of the content stream. A directory on another file system is taken as an empty one. Trees
+/// may be of any depth. Throws Error, naming the file that could not be read.
+///
+/// With `base`, the tree of an image that this one is a delta to, or null: a path that the base has
+/// keeps its number there, new ones come after the base's highest, and a name that is gone gives a
+/// whiteout of its number, unless another name still has it.
 std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
+                                           const format::Metadata* base,
                                            const std::function<void(const WalkedFile&)>& on_file);
 
 }  // namespace puzzlefs::build

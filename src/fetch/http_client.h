@@ -1,7 +1,6 @@
 // HTTP over libcurl's multi interface, driven by the loop. Knows nothing of registries.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -14,6 +13,10 @@
 #include "fetch/outcome.h"
 #include "format/bytes.h"
 #include "format/error.h"
+
+namespace boost::asio {
+class io_context;
+}
 
 namespace puzzlefs::fetch {
 

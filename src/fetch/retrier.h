@@ -1,7 +1,6 @@
 // Trying anew: backoff, what servers ask for in Retry-After, and deadlines.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <exception>
 #include <functional>
@@ -12,6 +11,10 @@
 
 #include "fetch/outcome.h"
 #include "fetch/redirect.h"
+
+namespace boost::asio {
+class io_context;
+}
 
 namespace puzzlefs::fetch {
 

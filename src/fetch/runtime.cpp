@@ -4,8 +4,12 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <csignal>
+#include <thread>
 #include <utility>
 
 namespace puzzlefs::fetch {
@@ -34,21 +38,38 @@ unsigned worker_count(unsigned wanted) {
 
 }  // namespace
 
-Runtime::Runtime(unsigned workers) : keep_running_(loop_.get_executor()) {
+struct Runtime::Threads {
+  explicit Threads(unsigned worker_count)
+      : keep_running(loop.get_executor()),
+        workers(worker_count),
+        loop_thread([this] { loop.run(); }) {}
+
+  ~Threads() {
+    loop.stop();
+    loop_thread.join();
+    workers.stop();
+    workers.join();
+  }
+
+  boost::asio::io_context loop;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> keep_running;
+  boost::asio::thread_pool workers;
+  std::thread loop_thread;
+};
+
+Runtime::Runtime(unsigned workers) {
   const BlockedSignals blocked;
-  workers_.emplace(worker_count(workers));
-  loop_thread_ = std::thread([this] { loop_.run(); });
+  threads_ = std::make_unique<Threads>(worker_count(workers));
 }
 
-Runtime::~Runtime() {
-  loop_.stop();
-  loop_thread_.join();
-  workers_->stop();
-  workers_->join();
+Runtime::~Runtime() = default;
+
+boost::asio::io_context& Runtime::loop() {
+  return threads_->loop;
 }
 
 void Runtime::post(std::function<void()> task) {
-  boost::asio::post(*workers_, std::move(task));
+  boost::asio::post(threads_->workers, std::move(task));
 }
 
 }  // namespace puzzlefs::fetch

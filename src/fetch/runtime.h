@@ -2,12 +2,12 @@
 // decompression and disk. Created after daemonising, passed by reference.
 #pragma once
 
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <functional>
-#include <optional>
-#include <thread>
+#include <memory>
+
+namespace boost::asio {
+class io_context;
+}
 
 namespace puzzlefs::fetch {
 
@@ -22,15 +22,13 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   /// For the HTTP client and timers only; nothing that blocks may run there.
-  boost::asio::io_context& loop() { return loop_; }
+  boost::asio::io_context& loop();
   /// Runs `task` on a worker. An exception that escapes it ends the program.
   void post(std::function<void()> task);
 
  private:
-  boost::asio::io_context loop_;
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> keep_running_;
-  std::optional<boost::asio::thread_pool> workers_;  // always there after construction
-  std::thread loop_thread_;
+  struct Threads;
+  std::unique_ptr<Threads> threads_;
 };
 
 }  // namespace puzzlefs::fetch

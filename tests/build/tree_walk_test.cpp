@@ -47,7 +47,7 @@ TEST(TreeWalk, NumbersTheChildrenOfADirectoryBeforeItDescends) {
   test::write_file(root / "b", "");
   test::write_file(root / "c/y", "");
 
-  const auto inodes = walk_tree(root.path(), kIgnoreFiles);
+  const auto inodes = walk_tree(root.path(), nullptr, kIgnoreFiles);
 
   EXPECT_THAT(numbers(inodes), ElementsAre(1, 2, 3, 4, 5, 6, 7));
   EXPECT_THAT(listing(inodes[0]), ElementsAre("2 a", "3 b", "4 c"));
@@ -60,7 +60,7 @@ TEST(TreeWalk, SortsNamesByTheirBytes) {
   for (const char* name : {"a", "B", "\xc3\xa4", "a.b", "a b", "ab"}) {
     test::write_file(root / name, "");
   }
-  EXPECT_THAT(listing(walk_tree(root.path(), kIgnoreFiles)[0]),
+  EXPECT_THAT(listing(walk_tree(root.path(), nullptr, kIgnoreFiles)[0]),
               ElementsAre("2 B", "3 a", "4 a b", "5 a.b", "6 ab", "7 \xc3\xa4"));
 }
 
@@ -72,7 +72,7 @@ TEST(TreeWalk, LeavesTheNumberOfAHardLinkUnused) {
   fs::create_hard_link(root / "b", root / "c");
   test::write_file(root / "d", "");
 
-  const auto inodes = walk_tree(root.path(), kIgnoreFiles);
+  const auto inodes = walk_tree(root.path(), nullptr, kIgnoreFiles);
 
   EXPECT_THAT(listing(inodes[0]), ElementsAre("2 a", "3 b", "3 c", "5 d"));
   EXPECT_THAT(listing(inodes[1]), ElementsAre("3 link"));
@@ -88,7 +88,7 @@ TEST(TreeWalk, ShowsEachRegularFileOnceInTheOrderOfNumbers) {
   fs::create_symlink("b", root / "d");
 
   std::vector<std::string> seen;
-  walk_tree(root.path(), [&](const WalkedFile& file) {
+  walk_tree(root.path(), nullptr, [&](const WalkedFile& file) {
     seen.push_back(file.path + " " + std::to_string(file.size));
   });
   EXPECT_THAT(seen, ElementsAre((root / "b").string() + " 2", (root / "a/inner").string() + " 1"));
@@ -100,7 +100,7 @@ TEST(TreeWalk, GoesDownAndUpAgainWithFewDescriptors) {
   test::make_deep_tree(scratch / "deep", kDepth);
   const auto inodes = [&] {
     const test::DescriptorLimit limit(128);
-    return walk_tree(scratch / "deep", kIgnoreFiles);
+    return walk_tree(scratch / "deep", nullptr, kIgnoreFiles);
   }();
   test::remove_deep_tree(scratch / "deep");
   EXPECT_EQ(inodes.size(), 1 + kDepth + kDepth / 100);
@@ -114,7 +114,7 @@ TEST(TreeWalk, ComesBackToTheRightDirectoryFromFarBelow) {
   test::write_file(root / "directory/zzz", "");
   fs::create_directory(root / "directory/zz");
   test::write_file(root / "directory/zz/last", "");
-  const auto inodes = walk_tree(root, kIgnoreFiles);
+  const auto inodes = walk_tree(root, nullptr, kIgnoreFiles);
   test::remove_deep_tree(root);
   EXPECT_THAT(listing(inodes[1]), ElementsAre("3 directory", "4 zz", "5 zzz"));
   EXPECT_THAT(listing(inodes[3]), ElementsAre(std::to_string(inodes.size()) + " last"));
@@ -127,7 +127,7 @@ TEST(TreeWalk, TakesADirectoryOfAnotherFileSystemAsEmpty) {
     GTEST_SKIP() << "may not mount";
   }
   test::write_file(root / "mounted/elsewhere", "");
-  const auto inodes = walk_tree(root.path(), kIgnoreFiles);
+  const auto inodes = walk_tree(root.path(), nullptr, kIgnoreFiles);
   ::umount((root / "mounted").c_str());
 
   ASSERT_EQ(inodes.size(), 2U);
@@ -143,7 +143,7 @@ TEST(TreeWalk, NamesTheFileThatItMayNotRead) {
   fs::permissions(root / "secret", fs::perms(0600));
   const test::AsNobody unprivileged;
   try {
-    walk_tree(root.path(), kIgnoreFiles);
+    walk_tree(root.path(), nullptr, kIgnoreFiles);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), EACCES);
@@ -154,7 +154,7 @@ TEST(TreeWalk, NamesTheFileThatItMayNotRead) {
 TEST(TreeWalk, NamesTheRootThatDoesNotExist) {
   const test::TempDir scratch;
   try {
-    walk_tree(scratch / "nothing", kIgnoreFiles);
+    walk_tree(scratch / "nothing", nullptr, kIgnoreFiles);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ENOENT);

@@ -64,6 +64,8 @@ void add_build(CLI::App& app, Terminal& terminal) {
   Arguments arguments(app, "build", "Build an image from a directory tree");
   arguments.positional("rootfs", options->rootfs, "The tree");
   arguments.positional("layout", options->layout, "The OCI layout to build into, LAYOUT[:TAG]");
+  arguments.option("-b,--base-layer", options->build.base_tag, "TAG",
+                   "Build upon this image of the layout: inodes keep their numbers");
   arguments.flag("-c,--compression", options->build.compress,
                  "Store chunks compressed where that makes them smaller");
   arguments.option("-j,--threads", options->build.threads, "NUMBER",
