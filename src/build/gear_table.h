@@ -1,5 +1,5 @@
-// The constants of FastCDC's rolling hash. Entry i is the first 8 bytes, big-endian, of the MD5 of 64
-// bytes of value i; spelled out because a cryptographic library may refuse MD5 (FIPS mode).
+// The constants of FastCDC's rolling hash. Entry i is the first 8 bytes, big-endian, of the MD5 of
+// 64 bytes of value i; spelled out because a cryptographic library may refuse MD5 (FIPS mode).
 #pragma once
 
 #include <array>
