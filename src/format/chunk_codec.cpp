@@ -22,6 +22,10 @@ constexpr std::size_t kSkippableHeaderSize = 8;
 constexpr std::size_t kFooterSize = 9;
 constexpr std::size_t kEntrySize = 8;
 constexpr std::size_t kChecksumSize = 4;
+constexpr std::byte kTableHasChecksums{0x80};
+// zstd_compression_format.md, "Frame_Header_Descriptor".
+constexpr std::size_t kFrameDescriptorOffset = 4;
+constexpr std::byte kFrameHasChecksum{0x04};
 
 void append_u32(Bytes& out, std::uint32_t value) {
   const auto bytes = std::as_bytes(std::span(&value, 1));
@@ -81,7 +85,7 @@ class SeekTable {
       plain += frame(i).plain;
     }
     if (stored != frames_size_) fail("its frames do not fill it");
-    if (plain > kMaxChunkSize) fail("it unfolds to more than 64 MiB");
+    if (plain > kMaxChunkSize) fail("it unfolds to more than any chunk may have");
     plain_size_ = static_cast<std::size_t>(plain);
   }
 
@@ -92,43 +96,61 @@ class SeekTable {
   ByteView entries_;
 };
 
+// Compresses one frame into `out`. Gives its size and moves its checksum (of XXH64 the low 32 bits)
+// out of it, for the seek table holds the checksums: zstd computes them for frames only.
+std::pair<std::size_t, std::uint32_t> compress_frame(ZSTD_CCtx* context, ByteView plain,
+                                                     std::span<std::byte> out) {
+  ZSTD_outBuffer output{out.data(), out.size(), 0};
+  ZSTD_inBuffer input{plain.data(), plain.size(), 0};
+  // As the Rust program does, zstd is not told that this is all: its choices depend on it.
+  std::size_t left = 0;
+  if (!plain.empty()) left = ZSTD_compressStream2(context, &output, &input, ZSTD_e_continue);
+  if (ZSTD_isError(left) == 0) left = ZSTD_compressStream2(context, &output, &input, ZSTD_e_end);
+  if (ZSTD_isError(left) != 0)
+    throw Error(EIO, std::string("zstd cannot compress: ") + ZSTD_getErrorName(left) + ".");
+  if (left != 0) throw Error(EIO, "zstd cannot compress: a frame outgrew its bound.");
+
+  const std::size_t size = output.pos - sizeof(std::uint32_t);
+  out[kFrameDescriptorOffset] &= ~kFrameHasChecksum;
+  return {size, read_u32(out, size)};
+}
+
 }  // namespace
 
 ChunkCompressor::ChunkCompressor() : context_(ZSTD_createCCtx()) {
   if (!context_) throw std::bad_alloc();
   ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, kLevel);
+  ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);
 }
 
 std::optional<Bytes> ChunkCompressor::compress(ByteView chunk) {
-  const std::size_t frames = (chunk.size() + kFrameSize - 1) / kFrameSize;
-  const std::size_t table_size = kSkippableHeaderSize + frames * kEntrySize + kFooterSize;
+  // The last frame is a short one, an empty one even.
+  const std::size_t frames = chunk.size() / kFrameSize + 1;
+  const std::size_t table_size =
+      kSkippableHeaderSize + frames * (kEntrySize + kChecksumSize) + kFooterSize;
   Bytes out(frames * ZSTD_compressBound(kFrameSize));
-  std::vector<std::uint32_t> sizes(frames);
+  Bytes entries;
+  entries.reserve(table_size);
   std::size_t used = 0;
   for (std::size_t i = 0; i < frames; ++i) {
     const ByteView plain =
         chunk.subspan(i * kFrameSize, std::min(kFrameSize, chunk.size() - i * kFrameSize));
-    const std::size_t size = ZSTD_compress2(context_.get(), out.data() + used, out.size() - used,
-                                            plain.data(), plain.size());
-    if (ZSTD_isError(size) != 0)
-      throw Error(EIO, std::string("zstd cannot compress: ") + ZSTD_getErrorName(size) + ".");
-    sizes[i] = static_cast<std::uint32_t>(size);
+    const auto [size, checksum] =
+        compress_frame(context_.get(), plain, std::span(out).subspan(used));
+    append_u32(entries, static_cast<std::uint32_t>(size));
+    append_u32(entries, static_cast<std::uint32_t>(plain.size()));
+    append_u32(entries, checksum);
     used += size;
     if (used + table_size >= chunk.size()) return std::nullopt;
   }
-  if (frames == 0) return std::nullopt;
 
   out.resize(used);
   out.reserve(used + table_size);
   append_u32(out, kSkippableMagic);
   append_u32(out, static_cast<std::uint32_t>(table_size - kSkippableHeaderSize));
-  for (std::size_t i = 0; i < frames; ++i) {
-    append_u32(out, sizes[i]);
-    append_u32(out,
-               static_cast<std::uint32_t>(std::min(kFrameSize, chunk.size() - i * kFrameSize)));
-  }
+  out.insert(out.end(), entries.begin(), entries.end());
   append_u32(out, static_cast<std::uint32_t>(frames));
-  out.push_back(std::byte{0});
+  out.push_back(kTableHasChecksums);
   append_u32(out, kSeekTableMagic);
   return out;
 }

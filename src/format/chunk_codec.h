@@ -1,6 +1,6 @@
 // How a chunk is stored when it is compressed: the zstd seekable format (zstd's
-// contrib/seekable_format/zstd_seekable_compression_format.md) with frames of 4096 bytes at level
-// 3, as the Rust puzzlefs writes it.
+// contrib/seekable_format/zstd_seekable_compression_format.md) with frames of 4096 bytes at level 3
+// and checksums in the seek table, as the Rust puzzlefs writes it.
 #pragma once
 
 #include <zstd.h>
@@ -13,9 +13,9 @@
 
 namespace puzzlefs::format {
 
-/// No stored chunk may unfold to more: 256 times what FastCDC cuts here, and a bound on the memory
-/// that a hostile image can make a reader allocate.
-inline constexpr std::size_t kMaxChunkSize = 64 << 20;
+/// No stored chunk may unfold to more: four times what FastCDC cuts at most, and a bound on the
+/// memory that a hostile image can make a reader allocate.
+inline constexpr std::size_t kMaxChunkSize = 1 << 20;
 
 /// Compresses chunks. Holds a zstd context: one object a thread.
 class ChunkCompressor {

@@ -34,6 +34,7 @@ class Digest {
   /// `sha256:<hex>`.
   std::string to_string() const;
 
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 sees a pointer in the generated code
   auto operator<=>(const Digest&) const = default;
 
  private:

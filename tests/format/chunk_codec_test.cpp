@@ -56,22 +56,21 @@ TEST(ChunkCodec, IsReusableAfterDeclining) {
   EXPECT_EQ(compressor.compress(text_chunk(50'000)), stored_text(50'000));
 }
 
-TEST(ChunkCodec, ReadsSeekTablesWithChecksums) {
+TEST(ChunkCodec, ReadsSeekTablesWithoutChecksums) {
   const Bytes chunk = text_chunk(5000);
   const Bytes stored = stored_text(5000);
-  // Two frames: the table is 8 bytes of header, 2 × 8 of entries, 9 of footer. Rebuild it with
-  // entries of 12 bytes and the checksum flag.
-  const std::size_t table = stored.size() - 33;
-  Bytes with_checksums(stored.begin(), stored.begin() + static_cast<std::ptrdiff_t>(table) + 8);
-  put_u32(with_checksums, table + 4, 2 * 12 + 9);
+  // Two frames: the table is 8 bytes of header, 2 × 12 of entries, 9 of footer. Rebuild it with
+  // entries of 8 bytes and without the checksum flag.
+  const std::size_t table = stored.size() - 41;
+  Bytes plain_table(stored.begin(), stored.begin() + static_cast<std::ptrdiff_t>(table) + 8);
+  put_u32(plain_table, table + 4, 2 * 8 + 9);
   for (std::size_t entry = 0; entry < 2; ++entry) {
-    const auto from = stored.begin() + static_cast<std::ptrdiff_t>(table + 8 + entry * 8);
-    with_checksums.insert(with_checksums.end(), from, from + 8);
-    with_checksums.insert(with_checksums.end(), 4, std::byte{0xab});
+    const auto from = stored.begin() + static_cast<std::ptrdiff_t>(table + 8 + entry * 12);
+    plain_table.insert(plain_table.end(), from, from + 8);
   }
-  with_checksums.insert(with_checksums.end(), stored.end() - 9, stored.end());
-  with_checksums[with_checksums.size() - 5] = std::byte{0x80};
-  EXPECT_EQ(ChunkDecompressor().decompress(with_checksums), chunk);
+  plain_table.insert(plain_table.end(), stored.end() - 9, stored.end());
+  plain_table[plain_table.size() - 5] = std::byte{0};
+  EXPECT_EQ(ChunkDecompressor().decompress(plain_table), chunk);
 }
 
 TEST(ChunkCodec, RefusesEveryTruncation) {
@@ -100,15 +99,15 @@ TEST(ChunkCodec, SurvivesEveryFlippedByte) {
 }
 
 TEST(ChunkCodec, RefusesABombBeforeAllocating) {
-  Bytes stored = stored_text(4096);
-  const std::size_t entry = stored.size() - 9 - 8;
+  Bytes stored = stored_text(4000);
+  const std::size_t entry = stored.size() - 9 - 12;
   put_u32(stored, entry + 4, 0xffff'ffff);
   EXPECT_THROW(ChunkDecompressor().decompress(stored), CorruptError);
 }
 
 TEST(ChunkCodec, RefusesAFrameThatUnfoldsToLessThanItSays) {
   Bytes stored = stored_text(4000);
-  const std::size_t entry = stored.size() - 9 - 8;
+  const std::size_t entry = stored.size() - 9 - 12;
   put_u32(stored, entry + 4, 4001);
   EXPECT_THROW(ChunkDecompressor().decompress(stored), CorruptError);
 }
