@@ -68,7 +68,7 @@ void set_log_level(int verbosity) {
     level = spdlog::level::from_str(wanted);
     if (level == spdlog::level::off && std::strcmp(wanted, "off") != 0)
       throw UsageError("PUZZLEFS_LOG is \"" + std::string(wanted) +
-                       "\"; it can be trace, debug, info, warn, error or off.");
+                       "\"; it can be trace, debug, info, warn, error, critical or off.");
   }
   spdlog::set_level(level);
 }
@@ -89,7 +89,7 @@ void log_in_background(const fs::path& file) {
   } catch (const spdlog::spdlog_ex& error) {
     if (!file.empty())
       throw Error(EACCES, "Cannot log to " + file.string() + ": " + error.what() + ".");
-    spdlog::set_default_logger(spdlog::null_logger_mt("puzzlefs"));
+    use(std::make_shared<spdlog::sinks::null_sink_mt>(), "%v");
   }
 }
 

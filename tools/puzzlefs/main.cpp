@@ -1,8 +1,10 @@
 #include <iostream>
 
+#include "fs/daemon.h"
 #include "puzzlefs/command_line.h"
 
 int main(int argc, char** argv) {
+  puzzlefs::fs::open_missing_streams();
   puzzlefs::tools::Terminal terminal(std::cout, std::cerr);
   return puzzlefs::tools::run(argc, argv, terminal);
 }

@@ -25,12 +25,15 @@ struct Options {
 // Serves the mount until it is unmounted.
 void serve(const format::ImageName& name, const fetch::ImageOptions& image_options,
            const Options& options, const std::function<void()>& on_ready) {
-  fs::block_termination_signals();
   fetch::Runtime runtime;
   const auto image = fetch::Image::open(runtime, name, image_options);
+  // Not before: opening may wait for a registry, and ends at once if a signal ends the process.
+  fs::block_termination_signals();
   fs::Tree tree(image->metadata());
   fs::Session session(tree, image->chunks(), options.mountpoint,
-                      {.mount_options = options.mount_options, .source = image->name()});
+                      {.mount_options = options.mount_options,
+                       .source = image->name(),
+                       .cancel_reads = [&] { image->close(); }});
   session.run(on_ready);
 }
 
