@@ -9,7 +9,7 @@ _puzzlefs_options() {
     [mount]="--foreground --options --cache-dir --authfile --plain-http --on-outage --log-file"
     [umount]="--lazy"
     [extract]="--cache-dir --authfile --plain-http --on-outage"
-    [inspect]="--cache-dir --authfile --plain-http --on-outage --format"
+    [inspect]="--cache-dir --authfile --plain-http --format"
   )
   echo "${options[$1]:-} --help --verbose --version"
 }

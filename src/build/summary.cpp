@@ -64,7 +64,8 @@ Summary summarize(fetch::Image& image) {
   const auto& metadata = format::metadata_layer(image.manifest(), image.name());
   summary.metadata_bytes = metadata.size;
   const auto verity = metadata.annotations.find(std::string(format::kVerityAnnotation));
-  if (verity != metadata.annotations.end()) summary.metadata_verity = verity->second;
+  if (verity != metadata.annotations.end())
+    summary.metadata_verity = format::Digest::parse_hex(verity->second);
   count_inodes(image.metadata(), summary);
   count_chunks(image.manifest(), summary);
   return summary;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "fetch/image.h"
@@ -12,8 +13,8 @@ namespace puzzlefs::build {
 struct Summary {
   std::string name;
   format::Digest manifest_digest;
-  format::Digest manifest_verity;  // fs-verity digest of the manifest file
-  std::string metadata_verity;     // hex, as the manifest records it; empty if it does not
+  format::Digest manifest_verity;                 // fs-verity digest of the manifest file
+  std::optional<format::Digest> metadata_verity;  // as the manifest records it, if it does
   std::uint64_t metadata_bytes = 0;
 
   // Of the tree as it is mounted: inodes that a delta hides or deletes do not count.

@@ -61,8 +61,8 @@ TEST(CommandLine, WrongUsageIsTwo) {
   EXPECT_EQ(puzzlefs({"build", "--threads", "many", "a", "b"}).code, 2);
   EXPECT_EQ(puzzlefs({"inspect", "--format", "xml", "/nowhere"}).code, 2);
   EXPECT_EQ(puzzlefs({"inspect", "Not/A/Name"}).code, 2);
-  EXPECT_EQ(puzzlefs({"inspect", "--on-outage", "panic", "/nowhere"}).code, 2);
-  EXPECT_EQ(puzzlefs({"inspect", "--on-outage", "fail:-1", "/nowhere"}).code, 2);
+  EXPECT_EQ(puzzlefs({"extract", "--on-outage", "panic", "/nowhere", "d"}).code, 2);
+  EXPECT_EQ(puzzlefs({"extract", "--on-outage", "fail:-1", "/nowhere", "d"}).code, 2);
 }
 
 TEST(CommandLine, FailureIsOneWithASentence) {

@@ -18,6 +18,11 @@ TEST(HumanSize, UsesTheLargestFittingUnit) {
   EXPECT_EQ(human_size(~std::uint64_t{0}), "16.0 EiB");
 }
 
+TEST(Harmless, ReplacesControlCharactersOnly) {
+  EXPECT_EQ(harmless("a\x1b[31m\nb\x7f"), "a?[31m?b?");
+  EXPECT_EQ(harmless("ünï"), "ünï");
+}
+
 TEST(Counted, AgreesInNumber) {
   EXPECT_EQ(counted(0, "blob"), "0 blobs");
   EXPECT_EQ(counted(1, "blob"), "1 blob");

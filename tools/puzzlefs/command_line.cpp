@@ -56,10 +56,10 @@ int run(int argc, const char* const* argv, Terminal& terminal) {
     log_to_stderr();
     return parse_and_run(app, argc, argv, terminal);
   } catch (const UsageError& error) {
-    terminal.err << "puzzlefs: " << error.what() << "\n";
+    terminal.err << "puzzlefs: " << harmless(error.what()) << "\n";
     return kWrongUsage;
   } catch (const std::exception& error) {
-    terminal.err << "puzzlefs: " << error.what() << "\n";
+    terminal.err << "puzzlefs: " << harmless(error.what()) << "\n";
     return kFailure;
   }
 }

@@ -40,6 +40,7 @@ void add_extract(CLI::App& app, Terminal& terminal) {
   arguments.positional("source", options->source, "The image: a layout or a registry's name");
   arguments.positional("directory", options->target, "Where to; made if missing, else empty");
   options->image.add_to(arguments);
+  options->image.add_outage_to(arguments);
   arguments.run([options, &terminal] { run(*options, terminal); });
 }
 

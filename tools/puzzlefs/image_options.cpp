@@ -53,6 +53,9 @@ void ImageFlags::add_to(Arguments& arguments) {
   registry_.add_to(arguments);
   arguments.option("--cache-dir", cache_directory_, "DIR",
                    "Keep what was fetched in this directory");
+}
+
+void ImageFlags::add_outage_to(Arguments& arguments) {
   arguments.option("--on-outage", on_outage_, "fail[:SECONDS]|wait",
                    "When the registry does not answer, fail after SECONDS (60) or wait for ever");
 }

@@ -21,10 +21,11 @@ class RegistryFlags {
   bool plain_http_ = false;
 };
 
-/// As above with --cache-dir and --on-outage.
+/// As above with --cache-dir and, for commands that read chunks, --on-outage.
 class ImageFlags {
  public:
   void add_to(Arguments& arguments);
+  void add_outage_to(Arguments& arguments);
   /// Throws UsageError. Paths are made absolute, for a daemon that works in "/".
   fetch::ImageOptions options() const;
 

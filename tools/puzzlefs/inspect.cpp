@@ -27,7 +27,7 @@ void print_text(Terminal& terminal, const build::Summary& of) {
   line("Digest:", of.manifest_digest.to_string());
   line("Manifest verity:", of.manifest_verity.hex());
   line("Metadata:", fmt::format("{}, verity {}", human_size(of.metadata_bytes),
-                                of.metadata_verity.empty() ? "none" : of.metadata_verity));
+                                of.metadata_verity ? of.metadata_verity->hex() : "none"));
   line("Inodes:", fmt::format("{}: {}, {}, {}, {} other", of.inodes, counted(of.files, "file"),
                               of.directories == 1 ? "1 directory"
                                                   : fmt::format("{} directories", of.directories),
@@ -39,21 +39,23 @@ void print_text(Terminal& terminal, const build::Summary& of) {
 }
 
 void print_json(Terminal& terminal, const build::Summary& of) {
-  const nlohmann::ordered_json object = {{"name", of.name},
-                                         {"digest", of.manifest_digest.to_string()},
-                                         {"manifest_verity", of.manifest_verity.hex()},
-                                         {"metadata_verity", of.metadata_verity},
-                                         {"metadata_bytes", of.metadata_bytes},
-                                         {"inodes", of.inodes},
-                                         {"files", of.files},
-                                         {"directories", of.directories},
-                                         {"symlinks", of.symlinks},
-                                         {"others", of.others},
-                                         {"bytes", of.bytes},
-                                         {"chunks", of.chunks},
-                                         {"distinct_chunks", of.distinct_chunks},
-                                         {"shared_chunks", of.shared_chunks},
-                                         {"stored_bytes", of.stored_bytes}};
+  using Json = nlohmann::ordered_json;
+  const Json verity = of.metadata_verity ? Json(of.metadata_verity->hex()) : Json();
+  const Json object = {{"name", of.name},
+                       {"digest", of.manifest_digest.to_string()},
+                       {"manifest_verity", of.manifest_verity.hex()},
+                       {"metadata_verity", verity},
+                       {"metadata_bytes", of.metadata_bytes},
+                       {"inodes", of.inodes},
+                       {"files", of.files},
+                       {"directories", of.directories},
+                       {"symlinks", of.symlinks},
+                       {"others", of.others},
+                       {"bytes", of.bytes},
+                       {"chunks", of.chunks},
+                       {"distinct_chunks", of.distinct_chunks},
+                       {"shared_chunks", of.shared_chunks},
+                       {"stored_bytes", of.stored_bytes}};
   terminal.out << object.dump(2) << "\n";
 }
 

@@ -7,8 +7,8 @@
 namespace puzzlefs::tools {
 
 /// Warnings and worse; `verbosity` 1 adds what is done, 2 debugging, 3 everything. $PUZZLEFS_LOG
-/// (trace, debug, info, warn, error, critical or off) takes its place where it is set. Throws UsageError for
-/// another value of it.
+/// (trace, debug, info, warn, error, critical or off) takes its place where it is set. Throws
+/// UsageError for another value of it.
 void set_log_level(int verbosity);
 
 /// Logs to standard error: the default of every command.

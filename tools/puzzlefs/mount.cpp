@@ -67,6 +67,7 @@ void add_mount(CLI::App& app) {
   arguments.option("--log-file", options->log_file, "FILE",
                    "Log there instead of to syslog or standard error");
   options->image.add_to(arguments);
+  options->image.add_outage_to(arguments);
   arguments.run([options] { run(*options); });
 }
 

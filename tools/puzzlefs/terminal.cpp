@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <iostream>
 
@@ -12,6 +13,12 @@ Terminal::Terminal(std::ostream& out_stream, std::ostream& err_stream)
     : out(out_stream),
       err(err_stream),
       shows_progress(&err_stream == &std::cerr && isatty(STDERR_FILENO) == 1) {}
+
+std::string harmless(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
+}
 
 std::string human_size(std::uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);

@@ -17,6 +17,10 @@ class Terminal {
   bool shows_progress;
 };
 
+/// `text` with control characters replaced by '?': error texts can hold what a registry or an image
+/// says, which must not steer a terminal.
+std::string harmless(std::string text);
+
 /// "512 B", "1.2 MiB": a size for people, in powers of 1024.
 std::string human_size(std::uint64_t bytes);
 
