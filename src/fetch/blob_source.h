@@ -25,6 +25,10 @@ class BlobSource {
   virtual void read(const format::Descriptor& blob, Freshness freshness,
                     Completion<Bytes> done) = 0;
 
+  /// Fails reads that wait to be tried anew, and those to come, with UnavailableError. Thread-safe,
+  /// does not block. A source that never waits need not do anything.
+  virtual void close() {}
+
   /// A file on this machine that holds the blob, or an empty path. Files of a source are read in
   /// place and are not copied into the cache.
   virtual std::string local_path(const format::Digest&) const { return {}; }

@@ -55,6 +55,11 @@ CURLM* make_multi() {
   return multi;
 }
 
+std::exception_ptr closed_error() {
+  return std::make_exception_ptr(
+      TransportError(TransportError::Cause::kClosed, "send a request", "The program is finishing"));
+}
+
 }  // namespace
 
 class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
@@ -75,6 +80,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
     Completion<HttpResponse> done;
   };
 
+  bool enqueue(Queued& queued);
   void start_queued();
   void start(Queued queued);
   EasyHandle take_easy();
@@ -114,18 +120,17 @@ HttpClient::Impl::Impl(boost::asio::io_context& loop, HttpOptions options)
 }
 
 void HttpClient::Impl::send(HttpRequest request, Completion<HttpResponse> done) {
-  bool closed = false;
-  {
-    const std::lock_guard lock(mutex_);
-    closed = closed_;
-    if (!closed) queue_.push_back({std::move(request), std::move(done)});
-  }
-  if (!closed) {
-    boost::asio::post(loop_, [self = shared_from_this()] { self->start_queued(); });
-    return;
-  }
-  done(std::make_exception_ptr(TransportError(TransportError::Cause::kClosed, "send a request",
-                                              "The program is finishing")));
+  Queued queued{std::move(request), std::move(done)};
+  if (!enqueue(queued)) return queued.done(closed_error());
+  boost::asio::post(loop_, [self = shared_from_this()] { self->start_queued(); });
+}
+
+// Takes it unless the client is closed.
+bool HttpClient::Impl::enqueue(Queued& queued) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  queue_.push_back(std::move(queued));
+  return true;
 }
 
 void HttpClient::Impl::start_queued() {
@@ -259,10 +264,7 @@ void HttpClient::Impl::shut_down() {
   sockets_.clear();
   timer_.cancel();
   for (auto& [easy, entry] : active) entry.done(entry.transfer->aborted());
-  for (auto& queued : queue) {
-    queued.done(std::make_exception_ptr(TransportError(
-        TransportError::Cause::kClosed, "send a request", "The program is finishing")));
-  }
+  for (auto& queued : queue) queued.done(closed_error());
 }
 
 std::string HttpResponse::header(const std::string& name) const {
@@ -289,6 +291,10 @@ HttpClient::~HttpClient() {
 
 void HttpClient::send(HttpRequest request, Completion<HttpResponse> done) {
   impl_->send(std::move(request), std::move(done));
+}
+
+void HttpClient::close() {
+  boost::asio::post(impl_->loop(), [impl = impl_] { impl->shut_down(); });
 }
 
 boost::asio::io_context& HttpClient::loop() {

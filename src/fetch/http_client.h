@@ -93,6 +93,8 @@ class HttpClient {
   /// but a certificate that is not trusted is a plain Error: it will not be better the next time.
   /// `done` runs on the loop.
   void send(HttpRequest request, Completion<HttpResponse> done);
+  /// Fails all requests, under way and to come, with UnavailableError. Does not block.
+  void close();
 
   /// The loop that completions run on, for timers.
   boost::asio::io_context& loop();

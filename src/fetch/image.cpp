@@ -120,6 +120,11 @@ std::unique_ptr<Image> Image::open(Runtime& runtime, const format::ImageName& na
 
 Image::~Image() = default;
 
+void Image::close() {
+  source_->close();
+  if (client_) client_->close();
+}
+
 void Image::open_layout(Runtime& runtime, const format::LayoutName& name) {
   auto layout = std::make_unique<Layout>(Layout::open(name.path));
   const auto entry = layout->resolve(name.tag);

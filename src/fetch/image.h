@@ -46,6 +46,10 @@ class Image {
   ChunkStore& chunks() { return *chunks_; }
   BlobStore& blobs() { return *blobs_; }
 
+  /// Fails all reads from the registry that are under way and to come with UnavailableError.
+  /// Thread-safe, does not block.
+  void close();
+
  private:
   Image() = default;
   void open_layout(Runtime& runtime, const format::LayoutName& name);

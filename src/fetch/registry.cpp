@@ -201,6 +201,10 @@ Registry::~Registry() {
   impl_->close();
 }
 
+void Registry::close() {
+  impl_->close();
+}
+
 const format::RegistryName& Registry::name() const {
   return impl_->name();
 }

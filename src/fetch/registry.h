@@ -45,6 +45,8 @@ class Registry : public BlobSource {
   /// The manifest or index by tag or "sha256:…". NotFoundError if the registry has none.
   void get_manifest(const std::string& reference, Completion<FetchedManifest> done);
   void read(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done) override;
+  /// For all operations. Attempts under way go on, for as long as the client lets them.
+  void close() override;
   std::string description() const override;
 
   void has_blob(const format::Digest& digest, Completion<bool> done);

@@ -50,6 +50,10 @@ Retrier::Retrier(boost::asio::io_context& loop, std::string host)
 
 void Retrier::run(Attempt attempt, std::optional<Clock::time_point> deadline,
                   Completion<Answer> done) {
+  if (closed_) {
+    return done(std::make_exception_ptr(
+        UnavailableError("Cannot reach registry " + host_ + ": The program is finishing.")));
+  }
   const auto operation =
       std::make_shared<Operation>(loop_, std::move(attempt), deadline, std::move(done));
   if (held_until_ <= Clock::now()) return start(operation);

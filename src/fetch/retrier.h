@@ -39,7 +39,7 @@ class Retrier : public std::enable_shared_from_this<Retrier> {
   /// `done` gets an UnavailableError that says what the last one failed with. Nothing means no
   /// deadline.
   void run(Attempt attempt, std::optional<Clock::time_point> deadline, Completion<Answer> done);
-  /// Fails what waits for its next attempt; nothing is tried anew from now on.
+  /// Fails what waits for its next attempt; nothing is begun or tried anew from now on.
   void close();
 
  private:
