@@ -6,6 +6,7 @@
 // made few instead: kBatchSize blobs share one, and a program that is killed loses that many hints.
 #include "fetch/cache_index.h"
 
+#include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMapSize = std::size_t{1}
                                  << 30;  // address space; the file is as large as needed
 constexpr std::size_t kBatchSize = 256;
+constexpr off_t kLockFileSize = 8192;  // as LMDB makes it
 
 /// A failure that a new database would not have.
 class BrokenIndex : public Error {
@@ -59,6 +61,18 @@ ByteView bytes_of(const MDB_val& value) {
 
 ByteView bytes_of(const CachedBlob& blob) {
   return std::as_bytes(std::span(&blob, 1));
+}
+
+/// LMDB makes this file sparse and writes it through a mapping: on a full disk that write would
+/// kill the program. Must happen while the database is not open: closing the file drops LMDB's
+/// locks.
+void reserve_lock_file(const fs::path& path) {
+  const FileDescriptor file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file) throw_errno(fmt::format("create {}", path.native()));
+  // Not posix_fallocate(): where the file system has no such thing it writes to the file, which
+  // another process may have mapped.
+  if (fallocate(file.get(), 0, 0, kLockFileSize) == 0 || errno == EOPNOTSUPP) return;
+  throw_errno(fmt::format("reserve space for {}", path.native()));
 }
 
 bool fits(const std::string& name, MDB_env* env) {
@@ -186,8 +200,27 @@ CacheIndex::~CacheIndex() {
   } catch (const std::exception&) {
     // Hints that are lost; the files are there.
   }
-  env_.reset();
-  if (broken_) delete_database();
+  if (broken_) discard();
+}
+
+void CacheIndex::discard() noexcept {
+  try {
+    const DirectoryLock lock(directory_);
+    const bool in_place = is_in_place();  // asked while its inode cannot be given to another file
+    env_.reset();
+    if (in_place) delete_database();
+  } catch (const std::exception&) {
+    // Whoever opens it next will find it broken, too.
+  }
+}
+
+bool CacheIndex::is_in_place() const {
+  mdb_filehandle_t file = -1;
+  struct stat opened {};
+  struct stat present {};
+  return mdb_env_get_fd(env_.get(), &file) == 0 && fstat(file, &opened) == 0 &&
+         stat((directory_ / "data.mdb").c_str(), &present) == 0 &&
+         opened.st_dev == present.st_dev && opened.st_ino == present.st_ino;
 }
 
 void CacheIndex::open_database() {
@@ -196,6 +229,7 @@ void CacheIndex::open_database() {
   env_.reset(env);
   check(mdb_env_set_maxdbs(env, 2), "prepare");
   check(mdb_env_set_mapsize(env, kMapSize), "prepare");
+  reserve_lock_file(directory_ / "lock.mdb");
   check(mdb_env_open(env, directory_.c_str(), MDB_NOTLS | MDB_NOMETASYNC, 0600), "open");
 
   // LMDB reads through a mapping: a page beyond the end of a truncated file would kill the program.

@@ -58,6 +58,9 @@ class CacheIndex {
   CacheIndex(std::filesystem::path directory, const std::filesystem::path& blobs_directory);
   void open_database();
   void delete_database() noexcept;
+  /// Closes a broken database and deletes it, unless another process has made it anew already.
+  void discard() noexcept;
+  bool is_in_place() const;
   void fill(const std::filesystem::path& blobs_directory);
   void collect(Change change);
   void write(const std::vector<Change>& changes);
