@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "fetch/base64.h"
 #include "fetch/file_descriptor.h"
@@ -103,6 +105,12 @@ Credentials::Credentials(fs::path authfile) {
     files_.push_back(std::move(authfile));
   } else {
     files_ = default_files();
+  }
+  // What the user named is meant from here; a mount in the background works elsewhere.
+  for (auto& file : files_) {
+    std::error_code failure;
+    auto absolute = fs::absolute(file, failure);
+    if (!failure) file = std::move(absolute);
   }
 }
 

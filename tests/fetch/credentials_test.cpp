@@ -88,6 +88,17 @@ TEST_F(CredentialsTest, TheOptionGoesBeforeTheVariable) {
   EXPECT_EQ(user_of(Credentials(directory_ / "option.json"), "h.example/repo"), "option");
 }
 
+TEST_F(CredentialsTest, ARelativePathIsMeantFromWhereItWasNamed) {
+  write_user("named.json", "h.example", "named");
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(directory_.path());
+  const ScopedVariable variable("REGISTRY_AUTH_FILE", std::string("named.json"));
+  const Credentials credentials;
+  std::filesystem::current_path("/");  // as a program that goes to the background does
+  EXPECT_EQ(user_of(credentials, "h.example/repo"), "named");
+  std::filesystem::current_path(before);
+}
+
 TEST_F(CredentialsTest, AHomeDirectoryStandsInForTheVariables) {
   const ScopedVariable config("XDG_CONFIG_HOME", std::nullopt);
   const ScopedVariable docker("DOCKER_CONFIG", std::nullopt);
