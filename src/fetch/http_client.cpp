@@ -246,8 +246,12 @@ int HttpClient::Impl::on_socket(CURL*, curl_socket_t fd, int events, void* self,
 }
 
 int HttpClient::Impl::on_timer(CURLM*, long milliseconds, void* self) {
-  static_cast<Impl*>(self)->set_timer(milliseconds);
-  return 0;
+  try {
+    static_cast<Impl*>(self)->set_timer(milliseconds);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
+  }
 }
 
 void HttpClient::Impl::shut_down() {
