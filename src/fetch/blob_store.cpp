@@ -24,8 +24,9 @@ std::string mismatch(const format::Descriptor& blob, ByteView bytes) {
 /// For bytes that were found here: nothing better can be fetched.
 void verify_local(const format::Descriptor& blob, ByteView bytes, const std::string& path) {
   if (const auto wrong = mismatch(blob, bytes); !wrong.empty()) {
-    throw CorruptError(
-        fmt::format("{} is not the blob {}: it has {}.", path, blob.digest.to_string(), wrong));
+    throw CorruptError(fmt::format(
+        "{} is not the blob {}: it has {}. Delete it and build or pull the image again.", path,
+        blob.digest.to_string(), wrong));
   }
 }
 
@@ -75,15 +76,15 @@ void BlobStore::read(const format::Descriptor& blob, Completion<Bytes> done) {
 }
 
 Blob BlobStore::map(const format::Descriptor& blob) {
-  check_size(blob);
-  if (const auto path = source_.local_path(blob.digest); !path.empty()) {
-    MappedFile file(path);
-    verify_local(blob, file.bytes(), path);
-    return Blob(std::move(file));
+  const bool copied = blob.size <= kMaxCopiedSize;
+  if (copied) {
+    if (auto bytes = read_here(blob)) return Blob(std::move(*bytes));
+  } else if (auto file = map_here(blob)) {
+    return Blob(std::move(*file));
   }
-  if (auto file = map_cached(blob)) return Blob(std::move(*file));
   auto fetched = wait_for<Bytes>(
       [&](Completion<Bytes> done) { fetch(blob, Freshness::kAny, std::move(done)); });
+  if (copied) return Blob(std::move(fetched));
   // From the cache's file the kernel can drop pages that are not in use, and read them again.
   if (auto file = map_cached(blob)) return Blob(std::move(*file));
   return Blob(std::move(fetched));
@@ -100,6 +101,16 @@ std::optional<Bytes> BlobStore::read_here(const format::Descriptor& blob) {
   auto bytes = cache_->read(blob.digest);
   if (bytes) verify_cached(blob, *bytes);
   return bytes;
+}
+
+std::optional<MappedFile> BlobStore::map_here(const format::Descriptor& blob) {
+  check_size(blob);
+  if (const auto path = source_.local_path(blob.digest); !path.empty()) {
+    MappedFile file(path);
+    verify_local(blob, file.bytes(), path);
+    return file;
+  }
+  return map_cached(blob);
 }
 
 std::optional<MappedFile> BlobStore::map_cached(const format::Descriptor& blob) {

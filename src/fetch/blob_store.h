@@ -1,6 +1,7 @@
 // Verified blobs of one image, from the cache or from where the image lives.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -13,7 +14,7 @@
 
 namespace puzzlefs::fetch {
 
-/// The bytes of a verified blob: mapped from a file, or in memory where there is no file.
+/// The bytes of a verified blob: in memory, or mapped from a file.
 class Blob {
  public:
   explicit Blob(Bytes bytes) : memory_(std::move(bytes)) {}
@@ -39,14 +40,20 @@ class BlobStore {
 
   /// The blob's bytes in memory. `done` runs on a worker.
   void read(const format::Descriptor& blob, Completion<Bytes> done);
-  /// The blob mapped, for a large one that is used in place. Blocks; not for the loop or a worker.
+  /// The blob for use in place. Up to kMaxCopiedSize it is in memory, so that what was verified
+  /// cannot change. A larger one is mapped: whoever can write to its file can then change it later,
+  /// or end the program by cutting it short. Blocks; not for the loop or a worker.
   Blob map(const format::Descriptor& blob);
 
   BlobSource& source() { return source_; }
 
+  static constexpr std::uint64_t kMaxCopiedSize = 64 << 20;
+
  private:
   /// The verified blob if it is on this machine.
   std::optional<Bytes> read_here(const format::Descriptor& blob);
+  /// The same, mapped.
+  std::optional<MappedFile> map_here(const format::Descriptor& blob);
   std::optional<MappedFile> map_cached(const format::Descriptor& blob);
   void fetch(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done);
   /// What fetch() got, on a worker: verifies, keeps, asks once more.
