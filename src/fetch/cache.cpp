@@ -100,20 +100,30 @@ std::optional<MappedFile> Cache::map(const format::Digest& digest) {
 }
 
 void Cache::write(const format::Digest& digest, ByteView data) {
-  const auto path = blob_path(digest);
+  if (directory_.empty()) return;  // the constructor has warned of it
   try {
-    // The fan-out directories are made as they are needed, the rest of them again because the cache
-    // of a running program may be deleted.
-    for (const auto& directory : {directory_, directory_ / "tmp", directory_ / "blobs",
-                                  directory_ / "blobs/sha256", path.parent_path()}) {
-      make_directory(directory);
-    }
-    write_file_atomically(path, directory_ / "tmp", data, kFileMode);
+    write_file(blob_path(digest), data);
   } catch (const Error& error) {
     warn_once(Trouble::kWrite, "What is fetched is not kept in the cache", error.what());
     return;
   }
   use_index([&](CacheIndex& index) { index.add(digest, data.size()); });
+}
+
+void Cache::write_file(const fs::path& path, ByteView data) const {
+  const auto temp_directory = directory_ / "tmp";
+  try {
+    return write_file_atomically(path, temp_directory, data, kFileMode);
+  } catch (const Error& error) {
+    if (error.code() != ENOENT) throw;
+  }
+  // The fan-out directories are made as they are needed, the rest of them again because the cache
+  // of a running program may be deleted.
+  for (const auto& directory : {directory_, temp_directory, directory_ / "blobs",
+                                directory_ / "blobs/sha256", path.parent_path()}) {
+    make_directory(directory);
+  }
+  write_file_atomically(path, temp_directory, data, kFileMode);
 }
 
 void Cache::remember(const std::string& name, const format::Digest& manifest) {

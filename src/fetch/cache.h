@@ -60,6 +60,7 @@ class Cache {
   std::filesystem::path blob_path(const format::Digest& digest) const;
   template <class T, class Load>
   std::optional<T> load_verified(const format::Digest& digest, Load&& load);
+  void write_file(const std::filesystem::path& path, ByteView data) const;
   void quarantine(const format::Digest& digest, const std::string& reason);
   void open_index();
   void use_index(const std::function<void(CacheIndex&)>& use);

@@ -266,5 +266,12 @@ TEST_F(CacheDirectoryTest, IgnoresARelativeXdgVariableAsTheSpecificationDemands)
   EXPECT_TRUE(default_cache_directory().is_absolute());
 }
 
+TEST_F(CacheTest, AFullDiskLeavesTheIndexItsLockFile) {
+  const Cache cache(directory_);
+  struct stat status {};
+  ASSERT_EQ(stat((directory_ / "index/lock.mdb").c_str(), &status), 0);
+  EXPECT_GE(status.st_blocks * 512, status.st_size);  // no hole that a write would have to fill
+}
+
 }  // namespace
 }  // namespace puzzlefs::fetch
