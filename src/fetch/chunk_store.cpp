@@ -5,15 +5,10 @@
 
 #include <utility>
 
-#include "format/chunk_codec.h"
 #include "format/error.h"
 
 namespace puzzlefs::fetch {
 namespace {
-
-/// What a stored chunk may have at most: a compressed one is never larger than its content by more
-/// than the seek table and frame headers.
-constexpr std::uint64_t kMaxStoredSize = format::kMaxChunkSize + (format::kMaxChunkSize >> 6);
 
 Bytes decompress(ByteView stored) {
   // A context is 160 KB and slow to make. One for each worker, as zstd advises.
@@ -116,11 +111,11 @@ const format::Descriptor& ChunkStore::descriptor_of(const format::Digest& digest
         fmt::format("The image's metadata names the chunk {}, which its manifest does not list.",
                     digest.to_string()));
   }
-  if (found->second.size > kMaxStoredSize) {
+  if (found->second.size > kMaxStoredChunkSize) {
     throw CorruptError(
         fmt::format("The image says that the chunk {} has {} bytes. More than {} are "
                     "not accepted.",
-                    digest.to_string(), found->second.size, kMaxStoredSize));
+                    digest.to_string(), found->second.size, kMaxStoredChunkSize));
   }
   return found->second;
 }

@@ -1,6 +1,7 @@
 // Chunks as readers want them: verified, uncompressed, in memory, one fetch however many wait.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
@@ -10,10 +11,16 @@
 
 #include "fetch/blob_store.h"
 #include "fetch/outcome.h"
+#include "format/chunk_codec.h"
 #include "format/metadata.h"
 #include "format/oci.h"
 
 namespace puzzlefs::fetch {
+
+/// What a stored chunk may have at most: a compressed one is never larger than its content by more
+/// than the seek table and frame headers.
+inline constexpr std::uint64_t kMaxStoredChunkSize =
+    format::kMaxChunkSize + (format::kMaxChunkSize >> 6);
 
 /// The uncompressed bytes of a chunk, shared by all who read them.
 using ChunkData = std::shared_ptr<const Bytes>;
