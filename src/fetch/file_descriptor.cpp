@@ -45,6 +45,10 @@ class TempFile {
     }
   }
 
+  void flush() {
+    if (fsync(file_.get()) != 0) throw_errno(fmt::format("flush {} to disk", path_.native()));
+  }
+
   void rename_to(const std::filesystem::path& path) {
     if (rename(path_.c_str(), path.c_str()) != 0) {
       throw_errno(fmt::format("create {}", path.native()));
@@ -57,6 +61,13 @@ class TempFile {
   FileDescriptor file_;
   bool renamed_ = false;
 };
+
+void flush_directory(const std::filesystem::path& path) {
+  // EINVAL: a file system that cannot flush directories.
+  if (fsync(open_directory(path).get()) != 0 && errno != EINVAL) {
+    throw_errno(fmt::format("flush {} to disk", path.native()));
+  }
+}
 
 }  // namespace
 
@@ -120,10 +131,13 @@ Bytes read_file(const std::filesystem::path& path, std::uint64_t max_size) {
 
 void write_file_atomically(const std::filesystem::path& path,
                            const std::filesystem::path& temp_directory, ByteView data,
-                           unsigned mode) {
+                           unsigned mode, Durability durability) {
   TempFile file(temp_directory, mode);
   file.write(data);
+  // Before the rename: after a crash the name must not stand for a file without its bytes.
+  if (durability == Durability::kFlushed) file.flush();
   file.rename_to(path);
+  if (durability == Durability::kFlushed) flush_directory(path.parent_path());
 }
 
 DirectoryLock::DirectoryLock(const std::filesystem::path& directory)

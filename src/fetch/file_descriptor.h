@@ -39,12 +39,15 @@ std::uint64_t file_size(const FileDescriptor& file, const std::filesystem::path&
 /// than `max_size` bytes.
 Bytes read_file(const std::filesystem::path& path, std::uint64_t max_size);
 
+/// Whether a file is on the disk, and not only in the kernel's memory, when writing it returns.
+enum class Durability { kNone, kFlushed };
+
 /// Makes `path` a file with these bytes, all at once for whoever looks: they are written to a
 /// temporary name in `temp_directory`, of the same file system, and renamed. The mode is `mode`
-/// less the umask. Nothing is flushed to disk. Throws Error, and leaves nothing behind then.
+/// less the umask. Throws Error, and leaves nothing behind then.
 void write_file_atomically(const std::filesystem::path& path,
                            const std::filesystem::path& temp_directory, ByteView data,
-                           unsigned mode);
+                           unsigned mode, Durability durability = Durability::kNone);
 
 /// An exclusive flock() on a directory, until destruction. It leaves no file behind, and binds only
 /// those who take it too. On a file system without locks it is no lock.

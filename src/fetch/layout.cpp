@@ -104,8 +104,10 @@ Layout Layout::open(const fs::path& path) {
   const auto version_file = path / "oci-layout";
   std::error_code ignored;
   if (!fs::exists(version_file, ignored)) {
-    throw NotFoundError(fmt::format("There is no OCI image layout at {}: {} does not exist.",
-                                    path.native(), version_file.native()));
+    throw NotFoundError(
+        fmt::format("There is no OCI image layout at {}: {} does not exist. \"puzzlefs build\" "
+                    "and \"puzzlefs pull\" make one.",
+                    path.native(), version_file.native()));
   }
   check_version(version_file);
   return Layout(path);
@@ -147,10 +149,14 @@ MappedFile Layout::map_blob(const format::Digest& digest) const {
 
 bool Layout::write_blob(const format::Digest& digest, ByteView data) const {
   if (has_blob(digest, data.size())) return false;
+  replace_blob(digest, data);
+  return true;
+}
+
+void Layout::replace_blob(const format::Digest& digest, ByteView data) const {
   // The temporary name is beside the blob and not in the layout's root: blobs/sha256 may be a link
   // to a directory of another file system, where a rename would not reach.
   write_file_atomically(blob_path(digest), path_ / "blobs" / "sha256", data, kFileMode);
-  return true;
 }
 
 std::vector<std::string> Layout::tags() const {
@@ -200,7 +206,7 @@ void Layout::set_tag(const std::string& tag, const format::Descriptor& manifest)
                             "the {} that programs read. Remove tags first.",
                             index_path.native(), tag, text.size(), format::kMaxManifestSize));
   }
-  write_file_atomically(index_path, path_, as_bytes(text), kFileMode);
+  write_file_atomically(index_path, path_, as_bytes(text), kFileMode, Durability::kFlushed);
 }
 
 void Layout::sync() const {

@@ -35,6 +35,8 @@ class Layout : public BlobSource {
   /// Stores `data` under its digest, unless a blob of that size is there already. Returns whether
   /// it wrote. Durable only after sync().
   bool write_blob(const format::Digest& digest, ByteView data) const;
+  /// As write_blob(), but whatever is there: it may have the right size and the wrong bytes.
+  void replace_blob(const format::Digest& digest, ByteView data) const;
 
   /// Tags in the order of the index. An entry without a tag gives an empty string.
   std::vector<std::string> tags() const;
@@ -42,9 +44,9 @@ class Layout : public BlobSource {
   /// entry. Throws NotFoundError that lists the tags there are.
   format::Descriptor resolve(const std::string& tag) const;
   /// Makes `tag` name `manifest`, replacing an entry of the same tag and keeping all others as they
-  /// are, unknown members included.
+  /// are, unknown members included. The index is on the disk then; what it names, after sync().
   void set_tag(const std::string& tag, const format::Descriptor& manifest) const;
-  /// Flushes the blobs and the index to disk (syncfs).
+  /// Flushes the blobs to disk (syncfs).
   void sync() const;
 
   void read(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done) override;

@@ -152,6 +152,23 @@ TEST_F(BlobStoreOnLayoutTest, ReadsInPlaceAndKeepsNoCopy) {
   EXPECT_FALSE(cache_.read(blob_.digest));
 }
 
+TEST_F(BlobStoreOnLayoutTest, ASmallBlobInUseDoesNotChangeWithItsFile) {
+  layout_.write_blob(blob_.digest, as_bytes("content"));
+  const auto blob = store_.map(blob_);
+  write_text(layout_.blob_path(blob_.digest), "CON");
+  EXPECT_EQ(as_text(blob.bytes()), "content");
+}
+
+TEST_F(BlobStoreOnLayoutTest, ALargeBlobIsVerifiedInPlace) {
+  std::string content(BlobStore::kMaxCopiedSize + 1, 'x');
+  const auto large = MemorySource().add(content);
+  layout_.write_blob(large.digest, as_bytes(content));
+  EXPECT_EQ(as_text(store_.map(large).bytes()), content);
+  content.back() = 'y';
+  layout_.replace_blob(large.digest, as_bytes(content));
+  EXPECT_THROW(store_.map(large), CorruptError);
+}
+
 TEST_F(BlobStoreOnLayoutTest, AFalsifiedBlobIsAnErrorThatNamesTheFile) {
   const auto path = layout_.blob_path(blob_.digest);
   for (const auto* wrong : {"CONTENT", "cont", "contents"}) {
