@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "build/transfer_queue.h"
+#include "fetch/cache.h"
+#include "fetch/chunk_store.h"
 #include "fetch/then.h"
 #include "format/error.h"
 
@@ -33,10 +35,16 @@ bool is_index(std::string_view media_type) {
   return media_type == format::kIndexType || media_type == format::kDockerManifestListType;
 }
 
-// Throws CorruptError, naming the file, if it does not hold the blob.
-void verify_file(const fetch::Layout& layout, const Descriptor& blob) {
+bool holds(const fetch::Layout& layout, const Descriptor& blob) {
+  if (!layout.has_blob(blob.digest, blob.size)) return false;
   const auto file = layout.map_blob(blob.digest);
-  if (file.bytes().size() == blob.size && format::sha256(file.bytes()) == blob.digest) return;
+  return file.bytes().size() == blob.size && format::sha256(file.bytes()) == blob.digest;
+}
+
+// Throws CorruptError, naming the file, if it does not hold the blob; NotFoundError without one.
+void verify_file(const fetch::Layout& layout, const Descriptor& blob) {
+  if (holds(layout, blob)) return;
+  layout.map_blob(blob.digest);
   throw CorruptError("The file " + layout.blob_path(blob.digest).string() +
                      " does not hold the blob that its name says. Delete it and build or pull the "
                      "image again.");
@@ -123,13 +131,28 @@ std::pair<FetchedManifest, Descriptor> resolve_image(fetch::Registry& registry) 
   return {std::move(found), std::move(descriptor)};
 }
 
+// Blobs are held in memory until they are verified: none may be larger than a reader would take.
+void check_sizes(const format::Manifest& manifest, const std::string& name) {
+  const auto check = [&name](const Descriptor& blob, std::uint64_t most) {
+    if (blob.size <= most) return;
+    throw CorruptError(name + " says that its blob " + blob.digest.to_string() + " has " +
+                       std::to_string(blob.size) + " bytes. More than " + std::to_string(most) +
+                       " are not accepted.");
+  };
+  const Descriptor& metadata = format::metadata_layer(manifest, name);
+  for (const auto& layer : manifest.layers) {
+    check(layer, &layer == &metadata ? fetch::kMaxBlobSize : fetch::kMaxStoredChunkSize);
+  }
+  check(manifest.config, format::kMaxManifestSize);
+}
+
 // Asks for a blob and stores it; once more past HTTP caches when it is not what it should be.
 void download(fetch::Runtime& runtime, fetch::Registry& registry, const fetch::Layout& layout,
               const Descriptor& blob, fetch::Freshness freshness,
               const Completion<Movement>& done) {
   const auto store = [&runtime, &registry, &layout, &blob, freshness, done](const Bytes& data) {
     if (data.size() == blob.size && format::sha256(data) == blob.digest) {
-      layout.write_blob(blob.digest, data);
+      layout.replace_blob(blob.digest, data);
       return done(Movement::kMoved);
     }
     if (freshness == fetch::Freshness::kBypass) {
@@ -148,6 +171,19 @@ void download(fetch::Runtime& runtime, fetch::Registry& registry, const fetch::L
                     }
                   });
                 }));
+}
+
+// Downloads a blob unless the layout has it, whole.
+void obtain(fetch::Runtime& runtime, fetch::Registry& registry, const fetch::Layout& layout,
+            const Descriptor& blob, const Completion<Movement>& done) {
+  runtime.post([&runtime, &registry, &layout, &blob, done] {
+    try {
+      if (holds(layout, blob)) return done(Movement::kPresent);
+      download(runtime, registry, layout, blob, fetch::Freshness::kAny, done);
+    } catch (const std::exception&) {
+      done(std::current_exception());
+    }
+  });
 }
 
 }  // namespace
@@ -189,18 +225,17 @@ TransferResult pull(fetch::Runtime& runtime, fetch::Registry& registry, const fe
                     const std::string& tag, const ProgressCallback& on_progress) {
   const auto [manifest, descriptor] = resolve_image(registry);
   const std::string name = registry.name().to_string();
-  const auto blobs = distinct_blobs(format::parse_manifest(manifest.document, name));
+  const auto image = format::parse_manifest(manifest.document, name);
+  check_sizes(image, name);
   auto result = move_blobs(
-      blobs,
+      distinct_blobs(image),
       [&](const Descriptor& blob, const Completion<Movement>& done) {
-        if (layout.has_blob(blob.digest, blob.size)) return done(Movement::kPresent);
-        download(runtime, registry, layout, blob, fetch::Freshness::kAny, done);
+        obtain(runtime, registry, layout, blob, done);
       },
       on_progress);
-  layout.write_blob(manifest.digest, manifest.document);
+  layout.replace_blob(manifest.digest, manifest.document);
   layout.sync();  // before the tag, which must never name what a crash has lost
   layout.set_tag(tag, descriptor);
-  layout.sync();
   result.manifest = descriptor;
   return result;
 }

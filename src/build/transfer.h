@@ -35,7 +35,8 @@ using ProgressCallback = std::function<void(const TransferProgress&)>;
 TransferResult push(fetch::Runtime& runtime, const fetch::Layout& layout, const std::string& tag,
                     fetch::Registry& registry, const ProgressCallback& on_progress = {});
 
-/// Downloads what the layout lacks, verified, in parallel, then sets the tag. Throws Error. Blocks.
+/// Downloads what the layout lacks or has broken, verified, in parallel, then sets the tag. Refuses
+/// what is not a PuzzleFS image, and blobs larger than a reader accepts. Throws Error. Blocks.
 TransferResult pull(fetch::Runtime& runtime, fetch::Registry& registry, const fetch::Layout& layout,
                     const std::string& tag, const ProgressCallback& on_progress = {});
 

@@ -188,6 +188,16 @@ TEST_F(TransferTest, ABlobThatIsBrokenInTheRegistryIsNotPulled) {
   EXPECT_TRUE(copy.tags().empty());
 }
 
+TEST_F(TransferTest, PullReplacesABlobThatIsBrokenInTheLayout) {
+  const RegistryProcess registry;
+  add_image(layout_, "1", {"one", "two"});
+  push(registry.host(), "1");
+  const auto digest = format::sha256(as_bytes("two"));
+  std::ofstream(layout_.blob_path(digest)) << "ywo";
+  EXPECT_EQ(pull(registry.host(), "1", layout_).moved_blobs, 1U);
+  EXPECT_EQ(as_text(layout_.map_blob(digest).bytes()), "two");
+}
+
 TEST_F(TransferTest, AManifestThatNoRegistryTakesIsRefusedBeforeAnyUpload) {
   test::ScriptedServer server([](const ServedRequest&) { return Reply{}; });
   std::vector<std::string> chunks;
@@ -246,6 +256,22 @@ TEST_F(IndexTest, PullChoosesTheImageForThisMachine) {
   const auto copy = fetch::Layout::create(directory_ / "copy");
   EXPECT_EQ(pull(server_.host(), "index", copy).manifest.digest, manifest.digest);
   EXPECT_EQ(copy.resolve("index").digest, manifest.digest);
+}
+
+TEST_F(IndexTest, PullAsksForNoBlobOfAnImageWithAHostileSize) {
+  auto manifest = format::parse_manifest(
+      layout_.map_blob(add_image(layout_, "1", {"one"}).digest).bytes(), "manifest");
+  manifest.layers.back().size = std::uint64_t{1} << 32;
+  const auto document = format::to_json_text(manifest);
+  format::Descriptor descriptor;
+  descriptor.digest = format::sha256(as_bytes(document));
+  descriptor.size = document.size();
+  layout_.write_blob(descriptor.digest, as_bytes(document));
+  offer(descriptor, format::host_platform().architecture);
+  const auto copy = fetch::Layout::create(directory_ / "copy");
+  EXPECT_THAT(message_of([&] { pull(server_.host(), "index", copy); }),
+              HasSubstr("has 4294967296 bytes"));
+  EXPECT_EQ(server_.count("GET", "/blobs/"), 0U);
 }
 
 TEST_F(IndexTest, PullSaysWhenThereIsNoneForThisMachine) {
