@@ -1,7 +1,8 @@
 // Reading without waiting. An ordinary read covers a few pieces, since chunks are not small: all
-// chunks are asked for at once and the reply is sent straight from their memory. An image can also
-// be cut into crumbs, thousands to a read; then each chunk is copied from and let go as it arrives,
-// and only so many are asked for at a time, lest one read hold them all in memory.
+// chunks are asked for at once and the reply is sent straight from their memory. A chunk of which
+// little is wanted is copied from and let go as it arrives, lest a read hold far more memory than
+// it returns. An image can also be cut into crumbs, thousands to a read; then every chunk is copied
+// from, and only so many are asked for at a time.
 #include "fs/read_operation.h"
 
 #include <spdlog/spdlog.h>
@@ -17,6 +18,9 @@ namespace {
 /// The kernel reads up to 1 MiB at once: 64 chunks of the smallest size that images are built with,
 /// and one more at each end. Well under IOV_MAX.
 constexpr std::size_t kMaxPiecesAtOnce = 128;
+/// A chunk is held until the reply only if it is at most so many times as large as what is wanted
+/// from it. So is the sum of them.
+constexpr std::size_t kMaxExcess = 4;
 
 ByteView slice(const Bytes& chunk, const format::ChunkRef& piece) {
   if (piece.offset > chunk.size() || piece.size > chunk.size() - piece.offset) {
@@ -52,6 +56,7 @@ ReadOperation::ReadOperation(fuse_req_t request, format::InodeNumber number,
       runs_.push_back({.first = i, .position = position});
     }
     runs_.back().last = i + 1;
+    runs_.back().size += pieces_[i].size;
     position += pieces_[i].size;
   }
   if (pieces_.size() > kMaxPiecesAtOnce) gathered_.resize(position);
@@ -86,18 +91,21 @@ void ReadOperation::ask(Run& run) {
 
 void ReadOperation::take(Run& run, fetch::Outcome<fetch::ChunkData> outcome) {
   try {
-    if (gathered_.empty()) {
-      run.data = std::move(outcome.value());
+    auto& data = outcome.value();
+    if (!gathered_.empty()) {
+      copy(run, *data, gathered_.data() + run.position);
+    } else if (data->size() / kMaxExcess <= run.size) {
+      run.data = std::move(data);
     } else {
-      gather(run, *outcome.value());
+      run.copied.resize(run.size);
+      copy(run, *data, run.copied.data());
     }
   } catch (...) {
     fail(std::current_exception());
   }
 }
 
-void ReadOperation::gather(const Run& run, const Bytes& chunk) {
-  auto target = gathered_.begin() + static_cast<std::ptrdiff_t>(run.position);
+void ReadOperation::copy(const Run& run, const Bytes& chunk, std::byte* target) const {
   for (auto i = run.first; i < run.last; ++i) {
     const auto bytes = slice(chunk, pieces_[i]);
     target = std::copy(bytes.begin(), bytes.end(), target);
@@ -137,6 +145,10 @@ std::vector<iovec> ReadOperation::reply_vectors() const {
   std::vector<iovec> vectors;
   vectors.reserve(pieces_.size());
   for (const auto& run : runs_) {
+    if (!run.data) {
+      vectors.push_back(vector(run.copied));
+      continue;
+    }
     for (auto i = run.first; i < run.last; ++i)
       vectors.push_back(vector(slice(*run.data, pieces_[i])));
   }

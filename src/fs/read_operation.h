@@ -35,13 +35,15 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
     std::size_t first = 0;  // pieces [first, last)
     std::size_t last = 0;
     std::size_t position = 0;  // in the reply
-    fetch::ChunkData data;     // once it arrived, unless gathering
+    std::size_t size = 0;
+    fetch::ChunkData data;  // once it arrived, unless it was copied from
+    Bytes copied;
   };
 
   void advance();
   void ask(Run& run);
   void take(Run& run, fetch::Outcome<fetch::ChunkData> outcome);
-  void gather(const Run& run, const Bytes& chunk);
+  void copy(const Run& run, const Bytes& chunk, std::byte* target) const;
   void fail(std::exception_ptr error);
   std::exception_ptr error();
   void finish();
