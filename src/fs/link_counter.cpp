@@ -14,8 +14,9 @@ namespace {
 /// The bit vector's bound: 32 MiB.
 constexpr std::uint64_t kMaxDenseNumber = std::uint64_t{1} << 28;
 /// Directories of a contrived image can share one huge list of entries in the blob, so that there
-/// are more names than any blob has room for. Counting ends here, after some seconds.
-constexpr std::uint64_t kMaxNames = std::uint64_t{1} << 25;
+/// are more names than any blob has room for, and each name is looked for in up to a thousand
+/// layers. Counting ends after so many names times layers: after some seconds.
+constexpr std::uint64_t kMaxSearches = std::uint64_t{1} << 26;
 
 std::uint64_t highest_number(const format::Metadata& metadata) {
   std::uint64_t highest = 0;
@@ -31,11 +32,13 @@ std::uint64_t highest_number(const format::Metadata& metadata) {
 }  // namespace
 
 LinkCounter::LinkCounter(const format::Metadata& metadata)
-    : metadata_(metadata), seen_(std::min(highest_number(metadata), kMaxDenseNumber) + 1) {}
+    : metadata_(metadata),
+      max_names_(kMaxSearches / metadata.layer_count()),
+      seen_(std::min(highest_number(metadata), kMaxDenseNumber) + 1) {}
 
 void LinkCounter::walk() {
   if (const auto root = metadata_.find(format::kRootInode)) count(*root);
-  while (!pending_.empty() && names_ < kMaxNames) {
+  while (!pending_.empty() && names_ < max_names_) {
     const auto directory = pending_.back();
     pending_.pop_back();
     try {
@@ -44,29 +47,31 @@ void LinkCounter::walk() {
       continue;
     }
   }
-  if (names_ >= kMaxNames) {
-    spdlog::warn("The image has more than {} names; link counts are incomplete.", kMaxNames);
+  if (names_ >= max_names_) {
+    spdlog::warn("The image has more than {} names; link counts are incomplete.", max_names_);
   }
   std::erase_if(links_, [](const auto& link) { return link.second < 2; });
 }
 
 void LinkCounter::visit(const format::Inode& directory) {
   const auto entries = directory.entry_count();
-  for (std::uint32_t i = 0; i < entries && names_ < kMaxNames; ++i) {
+  for (std::uint32_t i = 0; i < entries && names_ < max_names_; ++i) {
     ++names_;
     const auto inode = metadata_.find(directory.entry(i).ino);
-    if (inode) count(*inode);
+    if (inode && count(*inode)) ++subdirectories_[format::to_integer(directory.number())];
   }
 }
 
-void LinkCounter::count(const format::Inode& inode) {
-  if (!is_first_sight(format::to_integer(inode.number()))) return;
-  ++inodes_;
+bool LinkCounter::count(const format::Inode& inode) {
+  const bool first = is_first_sight(format::to_integer(inode.number()));
+  if (first) ++inodes_;
   try {
-    if (inode.type() == format::FileType::kDirectory) pending_.push_back(inode);
-    if (inode.type() == format::FileType::kRegular) bytes_ += inode.size();
+    const auto type = inode.type();
+    if (first && type == format::FileType::kDirectory) pending_.push_back(inode);
+    if (first && type == format::FileType::kRegular) bytes_ += inode.size();
+    return type == format::FileType::kDirectory;
   } catch (const CorruptError&) {
-    return;
+    return false;
   }
 }
 

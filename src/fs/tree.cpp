@@ -112,17 +112,14 @@ Tree::Totals Tree::totals() {
 }
 
 std::uint32_t Tree::link_count(const format::Inode& inode) {
-  if (inode.type() != format::FileType::kDirectory) {
-    count_once();
-    const auto counted = links_.find(format::to_integer(inode.number()));
-    return counted == links_.end() ? 1 : counted->second;
+  count_once();
+  const auto number = format::to_integer(inode.number());
+  if (inode.type() == format::FileType::kDirectory) {
+    const auto counted = subdirectories_.find(number);
+    return counted == subdirectories_.end() ? 2 : 2 + counted->second;
   }
-  std::uint32_t links = 2;
-  for (std::uint32_t i = 0; i < inode.entry_count(); ++i) {
-    const auto child = metadata_.find(inode.entry(i).ino);
-    if (child && child->type() == format::FileType::kDirectory) ++links;
-  }
-  return links;
+  const auto counted = links_.find(number);
+  return counted == links_.end() ? 1 : counted->second;
 }
 
 void Tree::count_once() {
@@ -131,6 +128,7 @@ void Tree::count_once() {
     counter.walk();
     totals_ = {.inodes = counter.inodes(), .bytes = counter.bytes()};
     links_ = counter.take_links();
+    subdirectories_ = counter.take_subdirectories();
   });
 }
 

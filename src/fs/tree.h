@@ -18,7 +18,8 @@ namespace puzzlefs::fs {
 mode_t type_bits(format::FileType type);
 
 /// Thread-safe. Keeps nothing per inode but what cannot be had cheaply: the link counts of files
-/// with several names, and for large directories whether they are sorted.
+/// with several names and of directories with subdirectories, and for large directories whether
+/// they are sorted.
 class Tree {
  public:
   /// `metadata` must outlive the tree.
@@ -47,6 +48,8 @@ class Tree {
   std::once_flag counted_;
   /// Files with more than one name; constant once counted.
   std::unordered_map<std::uint64_t, std::uint32_t> links_;
+  /// Of directories that have any; constant once counted.
+  std::unordered_map<std::uint64_t, std::uint32_t> subdirectories_;
   Totals totals_;                                   // constant once counted
   std::mutex sorted_mutex_;                         // guards sorted_
   std::unordered_map<std::uint64_t, bool> sorted_;  // by directory, the large ones
