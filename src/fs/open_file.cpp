@@ -8,21 +8,23 @@ namespace puzzlefs::fs {
 
 OpenFile::OpenFile(const format::Inode& inode) : inode_(inode) {
   const auto count = inode.chunk_count();
-  ends_.reserve(count);
   std::uint64_t end = 0;
   for (std::uint32_t i = 0; i < count; ++i) {
-    end += inode.chunk(i).size;
-    ends_.push_back(end);
+    const auto size = inode.chunk(i).size;
+    if (size == 0) continue;
+    end += size;
+    pieces_.push_back({.end = end, .index = i});
   }
 }
 
 std::vector<format::ChunkRef> OpenFile::pieces(std::uint64_t offset, std::uint64_t size) const {
   std::vector<format::ChunkRef> result;
-  auto end = std::upper_bound(ends_.begin(), ends_.end(), offset);
-  for (; end != ends_.end() && size > 0; ++end) {
-    auto piece = inode_.chunk(static_cast<std::uint32_t>(end - ends_.begin()));
-    if (piece.size == 0) continue;
-    const auto skipped = offset - (*end - piece.size);
+  auto covered =
+      std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                       [](std::uint64_t position, const Piece& p) { return position < p.end; });
+  for (; covered != pieces_.end() && size > 0; ++covered) {
+    auto piece = inode_.chunk(covered->index);
+    const auto skipped = offset - (covered->end - piece.size);
     piece.offset += skipped;
     piece.size = std::min(piece.size - skipped, size);
     offset += piece.size;

@@ -21,8 +21,13 @@ class OpenFile {
   std::vector<format::ChunkRef> pieces(std::uint64_t offset, std::uint64_t size) const;
 
  private:
+  struct Piece {
+    std::uint64_t end = 0;    // in the file
+    std::uint32_t index = 0;  // in the inode's list
+  };
+
   format::Inode inode_;
-  std::vector<std::uint64_t> ends_;  // of each piece, in the file
+  std::vector<Piece> pieces_;  // without those that are empty
 };
 
 }  // namespace puzzlefs::fs

@@ -62,8 +62,8 @@ void read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
   guarded(request, "read", node, [&](Operations& ops) { ops.read(request, size, offset, *info); });
 }
 
-void release(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {
-  guarded(request, "release", node, [&](Operations& ops) { ops.release(request, *info); });
+void release(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {
+  guarded(request, "release", node, [&](Operations& ops) { ops.release(request, node); });
 }
 
 void opendir(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {

@@ -3,6 +3,7 @@
 #include "fs/operations.h"
 
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <spdlog/spdlog.h>
 #include <sys/statvfs.h>
 
@@ -134,19 +135,28 @@ void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info&
     fuse_reply_err(request, EROFS);
     return;
   }
-  auto file = std::make_unique<const OpenFile>(inode(node));
   auto reply = info;
-  reply.fh = reinterpret_cast<std::uint64_t>(file.get());
+  reply.fh = reinterpret_cast<std::uint64_t>(&share(node));
   reply.keep_cache = 1;
   reply.noflush = 1;
-  {
-    const std::lock_guard lock(mutex_);
-    open_files_.emplace(reply.fh, std::move(file));
+  if (fuse_reply_open(request, &reply) == -ENOENT) let_go(node);  // there will be no release
+}
+
+const OpenFile& Operations::share(fuse_ino_t node) {
+  const std::lock_guard lock(mutex_);
+  auto shared = open_files_.find(node);
+  if (shared == open_files_.end()) {
+    auto file = std::make_unique<const OpenFile>(inode(node));
+    shared = open_files_.emplace(node, SharedFile{.file = std::move(file)}).first;
   }
-  if (fuse_reply_open(request, &reply) == -ENOENT) {  // interrupted: there will be no release
-    const std::lock_guard lock(mutex_);
-    open_files_.erase(reply.fh);
-  }
+  ++shared->second.opens;
+  return *shared->second.file;
+}
+
+void Operations::let_go(fuse_ino_t node) {
+  const std::lock_guard lock(mutex_);
+  const auto shared = open_files_.find(node);
+  if (shared != open_files_.end() && --shared->second.opens == 0) open_files_.erase(shared);
 }
 
 void Operations::read(fuse_req_t request, std::size_t size, off_t offset,
@@ -157,11 +167,8 @@ void Operations::read(fuse_req_t request, std::size_t size, off_t offset,
                        in_flight_.enter());
 }
 
-void Operations::release(fuse_req_t request, const fuse_file_info& info) {
-  {
-    const std::lock_guard lock(mutex_);
-    open_files_.erase(info.fh);
-  }
+void Operations::release(fuse_req_t request, fuse_ino_t node) {
+  let_go(node);
   fuse_reply_err(request, 0);
 }
 
@@ -226,6 +233,10 @@ void Operations::listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size
   for (std::uint32_t i = 0; i < file.xattr_count(); ++i) {
     names += file.xattr(i).key;
     names += '\0';
+    if (names.size() > XATTR_LIST_MAX) {  // more than listxattr(2) can return
+      fuse_reply_err(request, E2BIG);
+      return;
+    }
   }
   reply_sized(request, names, size);
 }

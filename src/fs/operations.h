@@ -35,7 +35,7 @@ class Operations {
   void readlink(fuse_req_t request, fuse_ino_t node);
   void open(fuse_req_t request, fuse_ino_t node, const fuse_file_info& info);
   void read(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_info& info);
-  void release(fuse_req_t request, const fuse_file_info& info);
+  void release(fuse_req_t request, fuse_ino_t node);
   void opendir(fuse_req_t request, const fuse_file_info& info);
   void readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, bool plus);
   void getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size);
@@ -43,6 +43,14 @@ class Operations {
   void statfs(fuse_req_t request);
 
  private:
+  /// What all opens of a file share.
+  struct SharedFile {
+    std::unique_ptr<const OpenFile> file;
+    std::size_t opens = 0;
+  };
+
+  const OpenFile& share(fuse_ino_t node);
+  void let_go(fuse_ino_t node);
   format::Inode inode(fuse_ino_t node) const;
   fuse_entry_param entry_for(const format::Inode& inode);
   fuse_entry_param listed_entry(const format::Inode& inode);
@@ -53,9 +61,9 @@ class Operations {
   bool opendir_is_needless_ = false;
 
   std::mutex mutex_;  // guards open_files_
-  /// By their address, which is the kernel's file handle. What was open when the connection ended
-  /// is never released by the kernel.
-  std::unordered_map<std::uint64_t, std::unique_ptr<const OpenFile>> open_files_;
+  /// The kernel's file handle is the address of the OpenFile. What was open when the connection
+  /// ended is never released by the kernel.
+  std::unordered_map<fuse_ino_t, SharedFile> open_files_;
   InFlight in_flight_;
 };
 
