@@ -125,6 +125,14 @@ void block_termination_signals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 }
 
+void open_missing_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0) continue;
+    // The lowest free number, which is this one.
+    if (::open("/dev/null", O_RDWR) < 0) return;  // NOLINT(android-cloexec-open): for children too
+  }
+}
+
 void run_in_background(const BackgroundTask& task) {
   std::array<int, 2> ends;
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw_errno("make a pipe");

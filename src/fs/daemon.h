@@ -11,6 +11,11 @@ namespace puzzlefs::fs {
 /// then must block them too, as those of fetch::Runtime do.
 void block_termination_signals();
 
+/// Opens /dev/null in place of each standard stream that the process was started without. To be
+/// called first of all: a file that is opened later would get the number of the missing stream, and
+/// be written to or replaced as such.
+void open_missing_streams();
+
 /// What runs in the background. It calls `ready` once, when it has begun to serve.
 using BackgroundTask = std::function<void(const std::function<void()>& ready)>;
 
