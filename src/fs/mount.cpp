@@ -107,7 +107,12 @@ FuseMount::FuseMount(const std::filesystem::path& mountpoint,
   session_.reset(fuse_session_new(arguments.get(), &table, sizeof table, operations));
   if (!session_) fail(mountpoint_, capture);
   if (fuse_session_mount(session_.get(), mountpoint_.c_str()) != 0) fail(mountpoint_, capture);
-  if (const auto mount = mount_at(mountpoint_)) device_ = mount->device;
+  try {
+    if (const auto mount = mount_at(mountpoint_)) device_ = mount->device;
+  } catch (...) {
+    fuse_session_unmount(session_.get());  // nobody will serve it
+    throw;
+  }
 }
 
 FuseMount::~FuseMount() {
