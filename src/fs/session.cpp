@@ -91,6 +91,7 @@ class Session::Impl {
   Impl(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
        const SessionOptions& options)
       : threads_(std::max(options.threads, 1U)),
+        cancel_reads_(options.cancel_reads),
         operations_(tree, chunks),
         mount_(mountpoint,
                complete_mount_options(options.mount_options, options.source, ::geteuid() == 0),
@@ -98,6 +99,7 @@ class Session::Impl {
 
   ~Impl() {
     detach();  // before the wait, so that no new requests come
+    if (cancel_reads_) cancel_reads_();
     if (const auto count = operations_.in_flight().count(); count > 0) {
       spdlog::info("Waiting for {} reads that are still under way.", count);
     }
@@ -109,11 +111,15 @@ class Session::Impl {
     on_ready();
     prepare_wake_signal();
     std::vector<std::thread> servers;
-    serving_ = threads_;
-    for (unsigned i = 0; i < threads_; ++i) servers.emplace_back([this] { serve(); });
-    if (const int signal = wait_for_end(); signal != 0) {
-      spdlog::info("Unmounting on signal {} ({}).", signal, strsignal(signal));
-      detach();
+    try {
+      start(servers);
+      if (const int signal = wait_for_end(); signal != 0) {
+        spdlog::info("Unmounting on signal {} ({}).", signal, strsignal(signal));
+        detach();
+      }
+    } catch (...) {
+      stop(servers);
+      throw;
     }
     stop(servers);
   }
@@ -128,6 +134,11 @@ class Session::Impl {
     if (!operations_.greeted()) throw Error(EIO, "The kernel ended the mount before it began.");
   }
 
+  void start(std::vector<std::thread>& servers) {
+    servers.reserve(threads_);
+    while (servers.size() < threads_) servers.emplace_back([this] { serve(); });
+  }
+
   void serve() {
     sigset_t wake;
     sigemptyset(&wake);
@@ -135,7 +146,7 @@ class Session::Impl {
     pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
     RequestBuffer buffer;
     while (!fuse_session_exited(mount_.session()) && serve_one(mount_.session(), buffer)) continue;
-    --serving_;
+    ++ended_count_;
     trigger(ended_);
   }
 
@@ -155,7 +166,7 @@ class Session::Impl {
   void stop(std::vector<std::thread>& servers) {
     fuse_session_exit(mount_.session());
     // A signal that comes just before a thread's read(2) wakes nobody, hence again.
-    while (serving_ > 0) {
+    while (ended_count_ < servers.size()) {
       for (auto& server : servers) pthread_kill(server.native_handle(), kWakeSignal);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
@@ -171,9 +182,10 @@ class Session::Impl {
   }
 
   const unsigned threads_;
+  const std::function<void()> cancel_reads_;
   const fetch::FileDescriptor signals_ = termination_signals();
   const fetch::FileDescriptor ended_ = make_event();  // a serving thread has ended
-  std::atomic<unsigned> serving_ = 0;
+  std::atomic<std::size_t> ended_count_ = 0;          // how many of them have
   Operations operations_;
   FuseMount mount_;
 };

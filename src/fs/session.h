@@ -18,6 +18,9 @@ struct SessionOptions {
   /// What /proc/mounts shows as the device.
   std::string source;
   unsigned threads = 2;
+  /// Makes reads that wait for chunks fail. Called once, at the end, so that it does not take as
+  /// long as a registry that does not answer. Without it the end waits for them.
+  std::function<void()> cancel_reads;
 };
 
 /// A mounted image. The session's threads wait for nothing but the kernel: reads that need the
@@ -28,7 +31,8 @@ class Session {
   /// been called. Throws Error, saying what to do where fusermount3 or /dev/fuse is missing.
   Session(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
           const SessionOptions& options);
-  /// Unmounts if still mounted, and waits for the reads that are still under way.
+  /// Unmounts if still mounted, and waits for the reads that are still under way, which it cancels
+  /// (see SessionOptions).
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
