@@ -44,6 +44,17 @@ class Report {
   std::array<int, 2> ends_{};
 };
 
+TEST(OpenMissingStreams, PutsNullWhereAStreamIsClosed) {
+  const Report report;
+  run_in_background([&](const Ready& ready) {
+    ::close(STDIN_FILENO);
+    open_missing_streams();
+    report.write(std::filesystem::read_symlink("/proc/self/fd/0"));
+    ready();
+  });
+  EXPECT_EQ(report.read(), "/dev/null");
+}
+
 TEST(RunInBackground, ReturnsOnceTheTaskIsReadyAndLetsItRunOn) {
   const Report report;
   run_in_background([&](const Ready& ready) {

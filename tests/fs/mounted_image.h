@@ -53,13 +53,13 @@ class HeldSource : public fetch::BlobSource {
     changed_.wait(lock, [&] { return !held_[digest].empty(); });
   }
   void let_go(const format::Digest& digest) {
-    std::vector<fetch::Completion<Bytes>> waiting;
-    {
-      const std::lock_guard lock(mutex_);
-      waiting = std::move(held_[digest]);
-      held_.erase(digest);
+    for (const auto& done : take_held(digest)) done(blobs_.at(digest));
+  }
+  /// Those that wait for the blob get an error.
+  void fail_held(const format::Digest& digest) {
+    for (const auto& done : take_held(digest)) {
+      done(std::make_exception_ptr(UnavailableError("The test ends.")));
     }
-    for (const auto& done : waiting) done(blobs_.at(digest));
   }
   /// Whether reads of blobs that are not held fail from now on.
   void set_failing(bool failing) {
@@ -86,6 +86,13 @@ class HeldSource : public fetch::BlobSource {
   std::string description() const override { return "the test"; }
 
  private:
+  std::vector<fetch::Completion<Bytes>> take_held(const format::Digest& digest) {
+    const std::lock_guard lock(mutex_);
+    auto waiting = std::move(held_[digest]);
+    held_.erase(digest);
+    return waiting;
+  }
+
   std::map<format::Digest, Bytes> blobs_;  // constant once reading began
   std::mutex mutex_;                       // guards all below
   std::condition_variable changed_;

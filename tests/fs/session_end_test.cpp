@@ -28,9 +28,9 @@ class SessionEnd : public testing::Test {
   }
 
   /// An image of one file, "f", whose only chunk waits for the test.
-  void mount_waiting() {
+  void mount_waiting(const SessionOptions& options = {}) {
     image_.source().hold(chunk_.blob);
-    image_.mount({directory(1, {{2, "f"}}), file(2, {chunk_})});
+    image_.mount({directory(1, {{2, "f"}}), file(2, {chunk_})}, options);
   }
   /// A program that reads the file, and waits.
   std::future<std::string> start_reader() {
@@ -119,6 +119,16 @@ TEST_F(SessionEnd, WaitsForReadsThatAreUnderWayAtASignal) {
   image_.source().let_go(chunk_.blob);
   EXPECT_EQ(reader.get(), "text");
   end.get();
+}
+
+TEST_F(SessionEnd, CancelsReadsThatAreUnderWayAtASignal) {
+  mount_waiting({.cancel_reads = [this] { image_.source().fail_held(chunk_.blob); }});
+  auto reader = std::async(std::launch::async, [this] { return test::read_error(image_ / "f"); });
+  image_.source().wait_for_reader(chunk_.blob);
+  ::kill(::getpid(), SIGTERM);
+  image_.wait_for_end();
+  image_.end_session();
+  EXPECT_NE(reader.get(), 0);
 }
 
 TEST_F(SessionEnd, LeavesANewerMountAtTheSamePlaceAlone) {

@@ -78,6 +78,31 @@ TEST_F(SessionTest, ReadsFromAnyOffset) {
   EXPECT_EQ(::pread(f.get(), part.data(), part.size(), 200000), 0);
 }
 
+TEST_F(SessionTest, ReadsAFileWhoseOtherOpenWasClosed) {
+  image_.mount({directory(1, {{2, "f"}}), file(2, {image_.whole_chunk("text")})});
+  const auto open_file = [&] {
+    return fetch::FileDescriptor(::open((image_ / "f").c_str(), O_RDONLY | O_CLOEXEC));
+  };
+  auto first = open_file();
+  const auto second = open_file();
+  first = fetch::FileDescriptor();
+  std::string text(4, '\0');
+  ASSERT_EQ(::read(second.get(), text.data(), text.size()), 4);
+  EXPECT_EQ(text, "text");
+}
+
+TEST_F(SessionTest, ServesALittleOfEachOfManyChunks) {
+  std::vector<format::ChunkRef> pieces;
+  std::string expected;
+  for (int i = 0; i < 100; ++i) {
+    const auto text = text_of_size(10000) + std::to_string(i);
+    pieces.push_back({image_.chunk(text), 9998, text.size() - 9998, false});
+    expected += text.substr(9998);
+  }
+  image_.mount({directory(1, {{2, "f"}}), file(2, pieces)});
+  EXPECT_EQ(read_file(image_ / "f"), expected);
+}
+
 TEST_F(SessionTest, ServesAFileCutIntoCrumbs) {
   // One byte from each of two chunks in turn: far more pieces than one write can gather.
   const auto odd = image_.whole_chunk(std::string(3000, 'o'));
@@ -214,6 +239,17 @@ TEST_F(SessionTest, RefusesExtendedAttributesThatAreAbsentOrTooLarge) {
   EXPECT_EQ(errno, ERANGE);
   EXPECT_EQ(::getxattr(path.c_str(), "user.other", value.data(), value.size()), -1);
   EXPECT_EQ(errno, ENODATA);
+}
+
+TEST_F(SessionTest, RefusesToListMoreExtendedAttributesThanLinuxCan) {
+  auto owned = file(2);
+  for (int i = 0; i < 400; ++i) {
+    const auto digits = std::to_string(i);
+    owned.xattrs.push_back({"user." + std::string(200, 'x') + digits, ""});
+  }
+  image_.mount({directory(1, {{2, "f"}}), owned});
+  EXPECT_EQ(::listxattr((image_ / "f").c_str(), nullptr, 0), -1);
+  EXPECT_EQ(errno, E2BIG);
 }
 
 TEST_F(SessionTest, ListsALargeDirectory) {
