@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 #include <nlohmann/json.hpp>
 
 #include "../support/scripted_server.h"
@@ -202,6 +203,12 @@ class RegistryImageTest : public ::testing::Test {
     serve_manifest("tag", format::kManifestType, image.document);
   }
 
+  /// From now on answers begin and never end.
+  void stall() {
+    const std::lock_guard lock(mutex_);
+    stalling_ = true;
+  }
+
   std::unique_ptr<Image> open() { return Image::open(runtime_, name_, options_); }
   std::unique_ptr<Image> open(const format::Digest& digest) {
     auto name = name_;
@@ -213,7 +220,8 @@ class RegistryImageTest : public ::testing::Test {
   ImageOptions options_;
   const SmallImage image_{"content"};
   format::RegistryName name_;
-  std::mutex mutex_;  // guards served_
+  std::mutex mutex_;  // guards the next two
+  bool stalling_ = false;
   std::map<std::string, std::pair<std::string, std::string>> served_;
   std::unique_ptr<test::ScriptedServer> server_;
   Runtime runtime_{2};
@@ -230,6 +238,10 @@ class RegistryImageTest : public ::testing::Test {
     }
     reply.headers = {{"Content-Type", found->second.first}};
     reply.body = found->second.second;
+    if (stalling_) {
+      reply.ending = test::Reply::Ending::kStall;
+      reply.body_sent = 1;
+    }
     return reply;
   }
 };
@@ -314,6 +326,35 @@ TEST_F(RegistryImageTest, RefusesAFalsifiedChunkAndNamesIt) {
   const auto image = open();
   EXPECT_THAT([&] { read(*image, image_.piece); },
               ThrowsMessage<CorruptError>(AllOf(HasSubstr(digest), HasSubstr(server_->host()))));
+}
+
+TEST_F(RegistryImageTest, ClosingFailsReadsThatAreUnderWayAndToCome) {
+  serve_image(image_);
+  options_.registry.deadline = std::nullopt;  // wait for the registry for ever
+  const auto image = open();
+  stall();
+  const auto answered = server_->requests().size();
+  std::promise<Outcome<ChunkData>> promise;
+  image->chunks().read(image_.piece,
+                       [&](Outcome<ChunkData> outcome) { promise.set_value(std::move(outcome)); });
+  server_->wait_for_requests(answered + 1);
+  image->close();
+  auto outcome = promise.get_future().get();
+  EXPECT_THROW(outcome.value(), UnavailableError);
+  EXPECT_THROW(read(*image, image_.piece), UnavailableError);
+}
+
+TEST_F(RegistryImageTest, ClosingFailsReadsThatWaitForARegistryThatIsDown) {
+  serve_image(image_);
+  options_.registry.deadline = std::nullopt;
+  const auto image = open();
+  server_.reset();
+  std::promise<Outcome<ChunkData>> promise;
+  image->chunks().read(image_.piece,
+                       [&](Outcome<ChunkData> outcome) { promise.set_value(std::move(outcome)); });
+  image->close();
+  auto outcome = promise.get_future().get();
+  EXPECT_THROW(outcome.value(), UnavailableError);
 }
 
 TEST_F(RegistryImageTest, WorksWithoutAUsableCache) {
