@@ -57,6 +57,8 @@ struct HttpOptions {
   /// Connections at once to one host (registry.md: 4–8 by default).
   long connections_per_host = 8;
   std::string user_agent = "puzzlefs/" PUZZLEFS_VERSION;
+  /// Certificates of the authorities to trust, in PEM; empty takes the system's.
+  std::string ca_file;
 };
 
 /// No complete answer came.

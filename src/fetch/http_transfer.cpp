@@ -70,9 +70,12 @@ void HttpTransfer::set_connection_options(const HttpOptions& options) {
   // HTTP, where there are no streams and libcurl would wait for the first answer's end to see it.
   set_option(easy, CURLOPT_PIPEWAIT, request_.url.starts_with("https:") ? 1L : 0L);
   set_option(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  if (!options.ca_file.empty()) set_option(easy, CURLOPT_CAINFO, options.ca_file.c_str());
   set_option(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   set_option(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  set_option(easy, CURLOPT_BUFFERSIZE, 128L << 10);
+  // Refused on a used handle that still has the buffer of its last transfer, as after HTTP/2: that
+  // one serves as well.
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 128L << 10);
   set_option(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
   // No CURLOPT_TIMEOUT: it would count the time in the queue and punish large blobs.
   set_option(easy, CURLOPT_CONNECTTIMEOUT, static_cast<long>(request_.connect_timeout.count()));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <future>
 #include <memory>
 
 #include "../support/registry_process.h"
@@ -97,7 +98,7 @@ TEST_F(RealRegistryTest, KeepsManifestsByTagAndDigest) {
 }
 
 TEST_F(RealRegistryTest, WantsAPasswordWhenItIsProtected) {
-  const test::RegistryProcess process("me", "a:b");
+  const test::RegistryProcess process({.user = "me", .password = "a:b"});
   auto anonymous = connect(process);
   try {
     put(anonymous, kBlob);
@@ -113,6 +114,49 @@ TEST_F(RealRegistryTest, WantsAPasswordWhenItIsProtected) {
   options.credentials = Credentials(directory_ / "auth.json");
   auto registry = connect(process, options);
   EXPECT_EQ(as_text(read(registry, put(registry, kBlob))), kBlob);
+}
+
+/// With TLS and thus HTTP/2.
+class TlsRegistryTest : public RealRegistryTest {
+ protected:
+  void SetUp() override {
+    RealRegistryTest::SetUp();
+    if (IsSkipped()) return;
+    process_ = std::make_unique<test::RegistryProcess>(test::RegistrySettings{.tls = true});
+  }
+
+  std::unique_ptr<test::RegistryProcess> process_;
+};
+
+TEST_F(TlsRegistryTest, KeepsManyBlobs) {
+  HttpClient client(runtime_.loop(), {.ca_file = process_->certificate().string()});
+  Registry registry(client, format::parse_registry_name(process_->host() + "/team/app:1"),
+                    Registry::Access::kPush, {});
+  std::vector<std::future<Outcome<Done>>> answers;
+  for (int i = 0; i < 40; ++i) {
+    const auto text = std::string(100'000, 'b') + std::to_string(i);
+    auto promise = std::make_shared<std::promise<Outcome<Done>>>();
+    answers.push_back(promise->get_future());
+    registry.put_blob(format::sha256(as_bytes(text)), std::make_shared<const Bytes>(to_bytes(text)),
+                      [promise](Outcome<Done> outcome) { promise->set_value(std::move(outcome)); });
+  }
+  for (auto& answer : answers) EXPECT_NO_THROW(answer.get().value());
+  const auto text = std::string(100'000, 'b') + "39";
+  format::Descriptor blob;
+  blob.digest = format::sha256(as_bytes(text));
+  blob.size = text.size();
+  EXPECT_EQ(as_text(read(registry, blob)), text);
+}
+
+TEST_F(TlsRegistryTest, IsNotTrustedWithoutACertificate) {
+  auto registry = connect(*process_);
+  try {
+    put(registry, kBlob);
+    FAIL() << "it is trusted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), EPROTO);
+    EXPECT_THAT(error.what(), HasSubstr("its certificate is not trusted"));
+  }
 }
 
 TEST_F(RealRegistryTest, ServesAgainAfterARestart) {

@@ -22,15 +22,20 @@ namespace {
 
 constexpr const char* kCommand = "/usr/bin/docker-registry";
 
+void run(const std::string& command) {
+  if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
+}
+
 }  // namespace
 
 bool RegistryProcess::installed() {
   return ::access(kCommand, X_OK) == 0;
 }
 
-RegistryProcess::RegistryProcess(const std::string& user, const std::string& password)
-    : port_(free_port()), host_("127.0.0.1:" + std::to_string(port_)) {
-  write_configuration(user, password);
+RegistryProcess::RegistryProcess(const RegistrySettings& settings)
+    : port_(free_port()),
+      host_((settings.tls ? "localhost:" : "127.0.0.1:") + std::to_string(port_)) {
+  write_configuration(settings);
   start();
 }
 
@@ -38,19 +43,25 @@ RegistryProcess::~RegistryProcess() {
   stop();
 }
 
-void RegistryProcess::write_configuration(const std::string& user,
-                                          const std::string& password) const {
+void RegistryProcess::write_configuration(const RegistrySettings& settings) const {
   std::ofstream file(directory_ / "registry.yml");
   file << "version: 0.1\n"
        << "storage:\n"
        << "  filesystem: {rootdirectory: " << (directory_ / "data").string() << "}\n"
-       << "  delete: {enabled: true}\n"
-       << "http: {addr: \"" << host_ << "\"}\n";
-  if (user.empty()) return;
-  const auto passwords = (directory_ / "htpasswd").string();
-  file << "auth: {htpasswd: {realm: test, path: " << passwords << "}}\n";
-  const std::string command = "htpasswd -Bbn -C 4 '" + user + "' '" + password + "' > " + passwords;
-  if (std::system(command.c_str()) != 0) throw std::runtime_error("htpasswd failed");
+       << "  delete: {enabled: true}\n";
+  if (!settings.user.empty()) {
+    const auto passwords = (directory_ / "htpasswd").string();
+    run("htpasswd -Bbn -C 4 '" + settings.user + "' '" + settings.password + "' > " + passwords);
+    file << "auth: {htpasswd: {realm: test, path: " << passwords << "}}\n";
+  }
+  file << "http:\n  addr: 127.0.0.1:" << port_ << "\n";
+  if (settings.tls) {
+    const auto key = (directory_ / "key.pem").string();
+    run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        " -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout " +
+        key + " -out " + certificate().string() + " 2>/dev/null");
+    file << "  tls: {certificate: " << certificate().string() << ", key: " << key << "}\n";
+  }
 }
 
 void RegistryProcess::start() {

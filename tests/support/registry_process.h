@@ -11,19 +11,28 @@
 
 namespace puzzlefs::test {
 
+/// How a registry is run.
+struct RegistrySettings {
+  std::string user;  // if not empty, it wants that user's password (Basic)
+  std::string password;
+  bool tls = false;  // for the name localhost, with a certificate of its own
+};
+
 class RegistryProcess {
  public:
   /// Whether the command is there at all.
   static bool installed();
 
-  /// Starts it and waits until it answers. With a user it wants that user's password (Basic).
-  explicit RegistryProcess(const std::string& user = {}, const std::string& password = {});
+  /// Starts it and waits until it answers.
+  explicit RegistryProcess(const RegistrySettings& settings = {});
   ~RegistryProcess();
   RegistryProcess(const RegistryProcess&) = delete;
   RegistryProcess& operator=(const RegistryProcess&) = delete;
 
-  /// "127.0.0.1:port".
+  /// "127.0.0.1:port", with TLS "localhost:port".
   const std::string& host() const { return host_; }
+  /// With TLS: the certificate that a client must trust.
+  std::filesystem::path certificate() const { return directory_ / "certificate.pem"; }
   /// Where it keeps the bytes of a blob.
   std::filesystem::path blob_file(const std::string& hex) const;
   /// How many requests of that method it has answered, by its log. Waits until there are `expected`
@@ -35,7 +44,7 @@ class RegistryProcess {
   void start();
 
  private:
-  void write_configuration(const std::string& user, const std::string& password) const;
+  void write_configuration(const RegistrySettings& settings) const;
   bool answers() const;
   std::size_t logged(const std::string& method) const;
 
