@@ -29,6 +29,7 @@ readonly mnt=$work/mnt
 mkdir "$mnt"
 registry_pid=
 registry=127.0.0.1:0
+registry_auth=
 registry_storage=$work/registry
 readonly access_log=$work/access.log
 
@@ -81,6 +82,7 @@ daemon_pid() {
 # --- The registry -------------------------------------------------------------------------------
 
 # start_registry: docker-registry on $registry; the first time on a free port, then on the same one.
+# $registry_auth is added to its configuration.
 start_registry() {
   local log=$work/registry.err
   cat >"$work/registry.yml" <<END
@@ -89,6 +91,7 @@ log: { level: info, accesslog: { disabled: false } }
 storage: { filesystem: { rootdirectory: $registry_storage } }
 http: { addr: "$registry" }
 END
+  echo "$registry_auth" >>"$work/registry.yml"
   : >"$log"
   docker-registry serve "$work/registry.yml" >>"$access_log" 2>"$log" &
   registry_pid=$!

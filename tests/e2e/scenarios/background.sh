@@ -23,6 +23,11 @@ timeout 60 unshare --mount bash -euc '
   cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
   "$puzzlefs" umount "$mnt"' || fail "no mount without a syslog"
 
+step "without standard streams"
+"$puzzlefs" mount --cache-dir "$cache" "$image" "$mnt" <&- >&- 2>&-
+cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
+unmount
+
 step "the reason of a failure"
 fails_with 1 'nosuchtag' timeout 60 "$puzzlefs" mount "$image:nosuchtag" "$mnt"
 fails_with 1 "$work/nowhere" timeout 60 "$puzzlefs" mount "$image" "$work/nowhere"

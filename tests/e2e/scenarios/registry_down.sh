@@ -24,6 +24,20 @@ start_registry
 cmp "$mnt/$file" "$rootfs/$file"
 unmount
 
+step "an end while a read waits"
+rm -rf "$cache"
+mount_image "$registry/debian" --on-outage wait
+daemon=$(daemon_pid)
+stop_registry
+cat "$mnt/$file" >/dev/null 2>&1 &
+reader=$!
+sleep 1
+kill -TERM "$daemon"
+wait_until gone "$daemon"
+wait "$reader" && fail "the read did not fail"
+! mountpoint -q "$mnt" || fail "SIGTERM left the mount"
+start_registry
+
 step "a read that waits for the registry"
 rm -rf "$cache"
 mount_image "$registry/debian" --on-outage wait
