@@ -40,14 +40,16 @@ class Delta : public testing::Test {
   }
 
   format::InodeNumber number_of(const std::string& tag, const std::string& name) {
-    for (const auto& entry : top_layer(layout_, tag).front().entries)
+    const auto records = top_layer(layout_, tag);
+    for (const auto& entry : records.front().entries)
       if (entry.name == name) return entry.ino;
     throw NotFoundError("The root has no " + name + ".");
   }
 
   std::set<std::uint64_t> whiteouts(const std::string& tag) {
     std::set<std::uint64_t> numbers;
-    for (const auto& record : top_layer(layout_, tag))
+    const auto records = top_layer(layout_, tag);
+    for (const auto& record : records)
       if (record.type == FileType::kWhiteout) numbers.insert(format::to_integer(record.ino));
     return numbers;
   }
