@@ -123,6 +123,7 @@ void HttpTransfer::set_body() {
   } else if (request_.method == "POST" || request_.method == "PUT") {
     set_option(easy, CURLOPT_POSTFIELDS, "");
     set_option(easy, CURLOPT_POSTFIELDSIZE, 0L);
+    add_header("Content-Type:");  // libcurl would call it a form
   }
   if (request_.method != "HEAD") {
     set_option(easy, CURLOPT_CUSTOMREQUEST, request_.method.c_str());

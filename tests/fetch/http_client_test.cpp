@@ -136,6 +136,7 @@ TEST_F(HttpClientTest, APostWithoutABodyHasLengthZero) {
   EXPECT_EQ(send({.method = "POST", .url = server.url("/uploads/")}).status, 202);
   EXPECT_EQ(server.requests().at(0).method, "POST");
   EXPECT_EQ(server.requests().at(0).header("content-length"), "0");
+  EXPECT_EQ(server.requests().at(0).header("content-type"), "");
 }
 
 TEST_F(HttpClientTest, AHeadHasNoBody) {
