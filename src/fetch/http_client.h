@@ -81,6 +81,16 @@ class TransportError : public UnavailableError {
   std::string reason_;
 };
 
+/// TLS cannot be had at all, since the certificates of the authorities to trust cannot be read. It
+/// will not be better the next time.
+class NoTrustError : public Error {
+ public:
+  NoTrustError(const std::string& what, const std::string& reason)
+      : Error(EPROTO, "Cannot " + what + ": " + reason +
+                          ". No server can be trusted without the certificates of the authorities; "
+                          "install them, with \"apt-get install ca-certificates\".") {}
+};
+
 /// Thread-safe. Redirects are not followed: that is for the caller, who knows what may be sent
 /// where. The destructor fails what is under way with UnavailableError; the loop must still run or
 /// have been stopped for good.
@@ -92,7 +102,8 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   /// Any HTTP answer, of whatever status, is a response. A transport failure is a TransportError,
-  /// but a certificate that is not trusted is a plain Error: it will not be better the next time.
+  /// but a certificate that is not trusted is a plain Error, since it will not be better the next
+  /// time, and so is NoTrustError.
   /// `done` runs on the loop.
   void send(HttpRequest request, Completion<HttpResponse> done);
   /// Fails all requests, under way and to come, with UnavailableError. Does not block.

@@ -174,6 +174,9 @@ std::exception_ptr HttpTransfer::failure(CURLcode code) const {
         Error(EPROTO, "Cannot " + what() + ": its certificate is not trusted (" + reason +
                           "). Install the certificate of its authority on this machine."));
   }
+  if (code == CURLE_SSL_CACERT_BADFILE) {
+    return std::make_exception_ptr(NoTrustError(what(), reason));
+  }
   const auto cause =
       code == CURLE_SSL_CONNECT_ERROR ? TransportError::Cause::kTls : TransportError::Cause::kOther;
   return std::make_exception_ptr(TransportError(cause, what(), reason));

@@ -22,12 +22,15 @@ HttpRequest with_patience(HttpRequest request, const Patience& patience) {
   return request;
 }
 
+/// Whether there was no TLS to be had: the other side speaks none, or this side cannot.
 bool is_tls_failure(Outcome<Answer>& outcome) {
   try {
     outcome.value();
     return false;
   } catch (const TransportError& error) {
     return error.cause() == TransportError::Cause::kTls;
+  } catch (const NoTrustError&) {
+    return true;
   } catch (const std::exception&) {
     return false;
   }

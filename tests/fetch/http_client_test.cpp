@@ -214,6 +214,18 @@ TEST_F(HttpClientTest, TlsToAPlainServerIsToldFromOtherFailures) {
   }
 }
 
+TEST_F(HttpClientTest, WithoutAuthoritiesToTrustItSaysWhatToInstall) {
+  ScriptedServer server([](const ServedRequest&) { return Reply{}; });
+  client_ = std::make_unique<HttpClient>(runtime_.loop(), HttpOptions{.ca_file = "/no/such.pem"});
+  try {
+    send({.url = "https://" + server.host() + "/"});
+    FAIL() << "there is TLS";
+  } catch (const NoTrustError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("/no/such.pem"));
+    EXPECT_THAT(error.what(), HasSubstr("apt-get install ca-certificates"));
+  }
+}
+
 TEST_F(HttpClientTest, AResetWithinTheBodyIsATransportError) {
   ScriptedServer server([](const ServedRequest&) {
     return Reply{.body = std::string(100, 'x'), .ending = Reply::Ending::kReset, .body_sent = 50};

@@ -138,6 +138,17 @@ TEST_F(RegistryTest, GreetsTheRegistryOnceForManyOperations) {
   EXPECT_EQ(requests.at(0).target, "/v2/");
 }
 
+TEST_F(RegistryTest, ARegistryOfThisMachineNeedsNoAuthoritiesToTrust) {
+  HttpClient client(runtime_.loop(), {.ca_file = "/no/such.pem"});
+  ScriptedServer server(fails_first(0, {}));
+  Registry registry(client, format::parse_registry_name(server.host() + "/app:1"),
+                    Registry::Access::kPull, {});
+  const auto blob = wait_for<Bytes>([&](Completion<Bytes> done) {
+    registry.read(descriptor_of(kBlob), Freshness::kAny, std::move(done));
+  });
+  EXPECT_EQ(text_of(blob), kBlob);
+}
+
 TEST_F(RegistryTest, AsksForABlobByItsDigest) {
   connect(fails_first(0, {}));
   EXPECT_EQ(text_of(read()), kBlob);
