@@ -6,7 +6,8 @@ _puzzlefs_options() {
     [build]="--base-layer --compression --threads --format"
     [push]="--authfile --plain-http --format"
     [pull]="--authfile --plain-http --format"
-    [mount]="--foreground --options --cache-dir --authfile --plain-http --on-outage --log-file"
+    [mount]="--foreground --options --writable --persist --init-pipe --cache-dir --authfile
+      --plain-http --on-outage --log-file"
     [umount]="--lazy"
     [extract]="--cache-dir --authfile --plain-http --on-outage"
     [inspect]="--cache-dir --authfile --plain-http --format"
@@ -16,7 +17,9 @@ _puzzlefs_options() {
 
 # _puzzlefs_mounts: the mount points that there are.
 _puzzlefs_mounts() {
-  awk '$3 == "fuse.puzzlefs" { print $2 }' /proc/self/mounts
+  awk '$3 == "fuse.puzzlefs" { place = $2; sub(/\/ro$/, "", place); at[$2] = place }
+       $3 == "overlay" { overlay[$2] }
+       END { for (image in at) print at[image] in overlay ? at[image] : image }' /proc/self/mounts
 }
 
 _puzzlefs() {
@@ -27,7 +30,7 @@ _puzzlefs() {
   case $previous in
     --format) words="text json" ;;
     --on-outage) words="fail wait" ;;
-    --cache-dir | --authfile | --log-file | --threads | --options | -o | -j) return ;;
+    --cache-dir | --authfile | --log-file | --persist | --init-pipe | --threads | --options | -o | -p | -i | -j) return ;;
     *)
       if [[ -z $command ]]; then
         words="build push pull mount umount extract inspect --help --version"

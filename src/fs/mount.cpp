@@ -21,27 +21,6 @@
 namespace puzzlefs::fs {
 namespace {
 
-void check_mountpoint(const std::filesystem::path& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) == 0) {
-    if (S_ISDIR(status.st_mode)) return;
-    throw Error(ENOTDIR, fmt::format("Cannot mount at {}: it is not a directory.", path.native()));
-  }
-  switch (errno) {
-    case ENOENT:
-      throw NotFoundError(
-          fmt::format("The mount point {0} does not exist. Make it with \"mkdir -p "
-                      "{0}\".",
-                      path.native()));
-    case ENOTCONN:
-      throw Error(ENOTCONN, fmt::format("At {0} there is a mount whose server has died. Unmount it "
-                                        "first, with \"umount {0}\".",
-                                        path.native()));
-    default:
-      throw_errno("mount at " + path.native());
-  }
-}
-
 void check_system() {
   if (::access("/dev/fuse", F_OK) != 0) {
     throw Error(ENODEV,
@@ -94,6 +73,27 @@ bool is_connected(fuse_session* session) {
 }
 
 }  // namespace
+
+void check_mountpoint(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) return;
+    throw Error(ENOTDIR, fmt::format("Cannot mount at {}: it is not a directory.", path.native()));
+  }
+  switch (errno) {
+    case ENOENT:
+      throw NotFoundError(
+          fmt::format("The mount point {0} does not exist. Make it with \"mkdir -p "
+                      "{0}\".",
+                      path.native()));
+    case ENOTCONN:
+      throw Error(ENOTCONN, fmt::format("At {0} there is a mount whose server has died. Unmount it "
+                                        "first, with \"umount {0}\".",
+                                        path.native()));
+    default:
+      throw_errno("mount at " + path.native());
+  }
+}
 
 FuseMount::FuseMount(const std::filesystem::path& mountpoint,
                      const std::vector<std::string>& options, const fuse_lowlevel_ops& table,

@@ -10,6 +10,10 @@
 
 namespace puzzlefs::fs {
 
+/// Throws Error, saying what to do, if nothing can be mounted at `path`: it does not exist, is no
+/// directory, or its server has died.
+void check_mountpoint(const std::filesystem::path& path);
+
 /// Owns a libfuse session and its mount. Requests may be received and replied to by any thread.
 class FuseMount {
  public:

@@ -93,8 +93,12 @@ class Session::Impl {
       : threads_(std::max(options.threads, 1U)),
         cancel_reads_(options.cancel_reads),
         operations_(tree, chunks),
-        mount_(mountpoint,
-               complete_mount_options(options.mount_options, options.source, ::geteuid() == 0),
+        overlay_(options.overlay ? std::make_unique<Overlay>(mountpoint, *options.overlay)
+                                 : nullptr),
+        mount_(overlay_ ? overlay_->lower() : mountpoint,
+               complete_mount_options(
+                   options.mount_options, options.source,
+                   {.privileged = ::geteuid() == 0, .writable = options.overlay.has_value()}),
                Operations::table(), &operations_) {}
 
   ~Impl() {
@@ -108,11 +112,12 @@ class Session::Impl {
 
   void run(const std::function<void()>& on_ready) {
     greet();
-    on_ready();
     prepare_wake_signal();
     std::vector<std::thread> servers;
     try {
       start(servers);
+      if (overlay_) overlay_->mount();
+      on_ready();
       if (const int signal = wait_for_end(); signal != 0) {
         spdlog::info("Unmounting on signal {} ({}).", signal, strsignal(signal));
         detach();
@@ -175,6 +180,7 @@ class Session::Impl {
 
   void detach() {
     try {
+      if (overlay_) overlay_->detach();  // it hides the image's mount
       mount_.detach();
     } catch (const Error& error) {
       spdlog::error("{}", error.what());
@@ -187,6 +193,7 @@ class Session::Impl {
   const fetch::FileDescriptor ended_ = make_event();  // a serving thread has ended
   std::atomic<std::size_t> ended_count_ = 0;          // how many of them have
   Operations operations_;
+  const std::unique_ptr<Overlay> overlay_;  // null if not writable
   FuseMount mount_;
 };
 

@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "fetch/chunk_store.h"
+#include "fs/overlay.h"
 #include "fs/tree.h"
 
 namespace puzzlefs::fs {
@@ -17,6 +19,8 @@ struct SessionOptions {
   std::vector<std::string> mount_options;
   /// What /proc/mounts shows as the device.
   std::string source;
+  /// Makes the mount writable.
+  std::optional<OverlayOptions> overlay;
   unsigned threads = 2;
   /// Makes reads that wait for chunks fail. Called once, at the end, so that it does not take as
   /// long as a registry that does not answer. Without it the end waits for them.
@@ -38,8 +42,8 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   /// Serves until the file system is unmounted, or SIGTERM, SIGINT or SIGHUP arrives (then it
-  /// unmounts, lazily). `on_ready` is called once, when the kernel has accepted the mount. Call it
-  /// once.
+  /// unmounts, lazily). `on_ready` is called once, when the mount can be used; other threads are
+  /// serving by then. What it throws ends the session. Call it once.
   void run(const std::function<void()>& on_ready);
 
  private:

@@ -16,6 +16,7 @@
 
 #include "format/error.h"
 #include "fs/fusermount.h"
+#include "fs/overlay.h"
 
 namespace puzzlefs::fs {
 namespace {
@@ -65,6 +66,18 @@ std::string resolved(const std::filesystem::path& path) {
   return error ? plain : parent / plain.filename();
 }
 
+/// `place` is as in mountinfo.
+void unmount_one(const std::filesystem::path& place, bool lazy) {
+  if (::umount2(place.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return;
+  if (errno == EBUSY) {
+    throw Error(EBUSY, fmt::format("{} is busy: a program has a file open or its working directory "
+                                   "there. End it (fuser -m {} lists it), or unmount lazily.",
+                                   place.native(), place.native()));
+  }
+  if (errno != EPERM) throw_errno("unmount " + place.native());
+  fusermount_unmount(place.native(), lazy);
+}
+
 }  // namespace
 
 std::optional<Mount> find_mount(std::string_view mountinfo, const std::string& mountpoint) {
@@ -79,30 +92,40 @@ std::optional<Mount> find_mount(std::string_view mountinfo, const std::string& m
   return topmost;
 }
 
-std::optional<Mount> mount_at(const std::filesystem::path& mountpoint) {
+std::string read_mountinfo() {
   std::ifstream file("/proc/self/mountinfo");
   std::ostringstream text;
   text << file.rdbuf();
   if (!file) throw Error(EIO, "Cannot read /proc/self/mountinfo. Is /proc mounted?");
-  return find_mount(text.str(), resolved(mountpoint));
+  return text.str();
+}
+
+std::optional<Mount> mount_at(const std::filesystem::path& mountpoint) {
+  return find_mount(read_mountinfo(), resolved(mountpoint));
 }
 
 void unmount(const std::filesystem::path& mountpoint, bool lazy) {
-  const auto mount = mount_at(mountpoint);
-  if (!mount) throw Error(EINVAL, fmt::format("Nothing is mounted at {}.", mountpoint.native()));
-  if (mount->type != kMountType) {
+  const std::filesystem::path place = resolved(mountpoint);
+  const auto mountinfo = read_mountinfo();
+  const auto lower = overlay_lower(place);
+  const bool overlaid = is_overlay(mountinfo, place);
+  const auto mount = find_mount(mountinfo, place);
+  if (overlaid) {
+    unmount_one(place, lazy);
+  } else if (mount && mount->type != kMountType) {
     throw Error(EINVAL, fmt::format("{} is not a puzzlefs mount: a file system of type {} is "
                                     "mounted there. Unmount it with umount.",
                                     mountpoint.native(), mount->type));
+  } else if (mount) {
+    return unmount_one(place, lazy);
   }
-  if (::umount2(mount->mountpoint.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return;
-  if (errno == EBUSY) {
-    throw Error(EBUSY, fmt::format("{} is busy: a program has a file open or its working directory "
-                                   "there. End it (fuser -m {} lists it), or unmount lazily.",
-                                   mountpoint.native(), mountpoint.native()));
+  // What umount(8) leaves of a writable mount is found here too.
+  const auto image = find_mount(mountinfo, lower);
+  if (!image || image->type != kMountType) {
+    throw Error(EINVAL, fmt::format("Nothing is mounted at {}.", mountpoint.native()));
   }
-  if (errno != EPERM) throw_errno("unmount " + mountpoint.native());
-  fusermount_unmount(mount->mountpoint, lazy);
+  unmount_one(lower, lazy);
+  remove_overlay_directories(place);
 }
 
 }  // namespace puzzlefs::fs

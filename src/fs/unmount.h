@@ -25,11 +25,14 @@ struct Mount {
 
 /// The topmost mount at exactly `mountpoint`, an absolute path, in the text of a mountinfo file.
 std::optional<Mount> find_mount(std::string_view mountinfo, const std::string& mountpoint);
+/// The mounts of this process's mount namespace, as the kernel lists them. Throws Error.
+std::string read_mountinfo();
 /// The topmost mount at `mountpoint` in this process's mount namespace.
 std::optional<Mount> mount_at(const std::filesystem::path& mountpoint);
 
 /// Unmounts a puzzlefs mount, also one whose server has died: umount2(2) when privileged, else
-/// fusermount3. Returns when the mount is gone. Throws Error, saying whether it is no mount at all,
+/// fusermount3. Of a writable one (fs/overlay.h) the overlay goes, then the image below it.
+/// Returns when the mount is gone. Throws Error, saying whether it is no mount at all,
 /// not one of puzzlefs, or busy. `lazy` detaches a busy one.
 void unmount(const std::filesystem::path& mountpoint, bool lazy);
 

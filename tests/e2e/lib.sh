@@ -79,6 +79,18 @@ daemon_pid() {
   pgrep -f -- " mount .*$mnt\$" | head -n 1
 }
 
+# let_users_mount: opens /dev/fuse to all, which not every machine does. For a scenario that runs in a
+# mount namespace of its own.
+let_users_mount() {
+  mknod -m 666 "$work/fuse" c 10 229
+  mount --bind "$work/fuse" /dev/fuse
+}
+
+as_nobody() {
+  HOME=$work/home PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"
+}
+
 # --- The registry -------------------------------------------------------------------------------
 
 # start_registry: docker-registry on $registry; the first time on a free port, then on the same one.

@@ -2,6 +2,7 @@
 #include "fs/mount_options.h"
 
 #include <gmock/gmock.h>
+#include <sys/mount.h>
 
 #include "format/error.h"
 
@@ -13,9 +14,13 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-std::string refusal(const std::string& option) {
+constexpr MountKind kByRoot{.privileged = true, .writable = false};
+constexpr MountKind kByUser{.privileged = false, .writable = false};
+constexpr MountKind kWritable{.privileged = true, .writable = true};
+
+std::string refusal(const std::string& option, MountKind kind = kByRoot) {
   try {
-    complete_mount_options({option}, "image", true);
+    complete_mount_options({option}, "image", kind);
   } catch (const UsageError& error) {
     return error.what();
   }
@@ -23,30 +28,31 @@ std::string refusal(const std::string& option) {
 }
 
 TEST(MountOptions, AreReadOnlyWithPermissionsForEverybody) {
-  EXPECT_THAT(complete_mount_options({}, "image", false),
+  EXPECT_THAT(complete_mount_options({}, "image", kByUser),
               ElementsAre("ro", "default_permissions", "subtype=puzzlefs", "fsname=image"));
 }
 
 TEST(MountOptions, OfAPrivilegedMountSuitContainers) {
-  const auto options = complete_mount_options({}, "image", true);
+  const auto options = complete_mount_options({}, "image", kByRoot);
   EXPECT_THAT(options, Contains("dev"));
   EXPECT_THAT(options, Contains("suid"));
   EXPECT_THAT(options, Contains("allow_other"));
 }
 
 TEST(MountOptions, OfTheUserComeLastAndSoWin) {
-  const auto options = complete_mount_options({"nosuid,nodev", "fsname=mine"}, "image", true);
+  const auto options = complete_mount_options({"nosuid,nodev", "fsname=mine"}, "image", kByRoot);
   ASSERT_GE(options.size(), 3U);
   EXPECT_THAT(std::vector(options.end() - 3, options.end()),
               ElementsAre("nosuid", "nodev", "fsname=mine"));
 }
 
 TEST(MountOptions, AllowRootExcludesAllowOther) {
-  EXPECT_THAT(complete_mount_options({"allow_root"}, "image", true), Not(Contains("allow_other")));
+  EXPECT_THAT(complete_mount_options({"allow_root"}, "image", kByRoot),
+              Not(Contains("allow_other")));
 }
 
 TEST(MountOptions, EscapeWhatLibfuseWouldSplit) {
-  EXPECT_THAT(complete_mount_options({}, "/a,b\\c", false), Contains("fsname=/a\\,b\\\\c"));
+  EXPECT_THAT(complete_mount_options({}, "/a,b\\c", kByUser), Contains("fsname=/a\\,b\\\\c"));
 }
 
 TEST(MountOptions, RefuseAnUnknownOneAndListTheKnown) {
@@ -56,7 +62,38 @@ TEST(MountOptions, RefuseAnUnknownOneAndListTheKnown) {
 }
 
 TEST(MountOptions, RefuseToBeWritable) {
-  EXPECT_THAT(refusal("rw"), HasSubstr("read-only"));
+  EXPECT_THAT(refusal("rw"), HasSubstr("--writable"));
+}
+
+TEST(MountOptions, OfAnImageBelowAnOverlayAreReadOnlyAllTheSame) {
+  const auto options = complete_mount_options({"rw,nodev"}, "image", kWritable);
+  EXPECT_THAT(options, Contains("ro"));
+  EXPECT_THAT(options, Contains("nodev"));
+  EXPECT_THAT(options, Not(Contains("rw")));
+}
+
+TEST(MountOptions, RefuseWhatAnOverlayCannotHave) {
+  EXPECT_THAT(refusal("ro", kWritable), HasSubstr("--writable"));
+  EXPECT_THAT(refusal("auto_unmount", kWritable), HasSubstr("--writable"));
+}
+
+TEST(MountOptions, LeaveOutWhatLibfuseDoesNotKnowAndNeedNot) {
+  const auto options = complete_mount_options({"relatime,diratime,noatime"}, "image", kByRoot);
+  EXPECT_THAT(options, Not(Contains("relatime")));
+  EXPECT_THAT(options, Not(Contains("diratime")));
+  EXPECT_THAT(options, Contains("noatime"));
+}
+
+TEST(MountOptions, CanNameAnotherType) {
+  EXPECT_EQ(complete_mount_options({"subtype=mine"}, "image", kByRoot).back(), "subtype=mine");
+  EXPECT_THAT(refusal("subtype="), HasSubstr("\"subtype=\""));
+}
+
+TEST(MountOptions, OfTheKernelAreItsFlags) {
+  EXPECT_EQ(kernel_mount_flags({}), 0UL);
+  EXPECT_EQ(kernel_mount_flags({"nosuid,nodev", "noexec", "fsname=x", "allow_other"}),
+            static_cast<unsigned long>(MS_NOSUID | MS_NODEV | MS_NOEXEC));
+  EXPECT_EQ(kernel_mount_flags({"nosuid,suid,sync"}), static_cast<unsigned long>(MS_SYNCHRONOUS));
 }
 
 }  // namespace

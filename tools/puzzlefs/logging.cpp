@@ -1,6 +1,7 @@
 #include "puzzlefs/logging.h"
 
 #include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/dist_sink.h>
 #include <spdlog/sinks/null_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/sinks/syslog_sink.h>
@@ -20,12 +21,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kLoggerName = "puzzlefs";
+
+// The only sink of the logger, which passes on to the one in use: that can be changed while other
+// threads log, which the logger itself cannot.
+std::shared_ptr<spdlog::sinks::dist_sink_mt> outlet() {
+  if (spdlog::default_logger()->name() != kLoggerName) {
+    auto logger = std::make_shared<spdlog::logger>(kLoggerName,
+                                                   std::make_shared<spdlog::sinks::dist_sink_mt>());
+    logger->set_level(spdlog::default_logger()->level());
+    logger->flush_on(spdlog::level::trace);
+    spdlog::set_default_logger(std::move(logger));
+  }
+  return std::static_pointer_cast<spdlog::sinks::dist_sink_mt>(
+      spdlog::default_logger()->sinks().front());
+}
+
 void use(spdlog::sink_ptr sink, const std::string& pattern) {
-  auto logger = std::make_shared<spdlog::logger>("puzzlefs", std::move(sink));
-  logger->set_pattern(pattern);
-  logger->set_level(spdlog::default_logger()->level());
-  logger->flush_on(spdlog::level::trace);
-  spdlog::set_default_logger(std::move(logger));
+  sink->set_pattern(pattern);
+  outlet()->set_sinks({std::move(sink)});
 }
 
 void log_to_file(const fs::path& file) {

@@ -1,11 +1,13 @@
 // puzzlefs mount
 #include <memory>
+#include <optional>
 
 #include "fs/daemon.h"
 #include "fs/session.h"
 #include "fs/tree.h"
 #include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
+#include "puzzlefs/init_pipe.h"
 #include "puzzlefs/logging.h"
 #include "puzzlefs/subcommands.h"
 
@@ -19,8 +21,17 @@ struct Options {
   ImageFlags image;
   std::vector<std::string> mount_options;
   std::filesystem::path log_file;
+  std::filesystem::path init_pipe;
+  std::filesystem::path upper;
   bool foreground = false;
+  bool writable = false;
 };
+
+std::optional<fs::OverlayOptions> overlay_options(const Options& options, std::string source) {
+  if (!options.writable) return std::nullopt;
+  return fs::OverlayOptions{
+      .upper = options.upper, .mount_options = options.mount_options, .source = std::move(source)};
+}
 
 // Serves the mount until it is unmounted.
 void serve(const format::ImageName& name, const fetch::ImageOptions& image_options,
@@ -33,25 +44,34 @@ void serve(const format::ImageName& name, const fetch::ImageOptions& image_optio
   fs::Session session(tree, image->chunks(), options.mountpoint,
                       {.mount_options = options.mount_options,
                        .source = image->name(),
+                       .overlay = overlay_options(options, image->name()),
                        .cancel_reads = [&] { image->close(); }});
   session.run(on_ready);
 }
 
+void make_absolute(std::filesystem::path& path) {
+  if (!path.empty()) path = std::filesystem::absolute(path);
+}
+
 void run(Options options) {
+  InitPipe init_pipe(options.init_pipe);
   const auto name = parse_source(options.source);
   const auto image_options = options.image.options();
-  options.mountpoint = std::filesystem::absolute(options.mountpoint);
+  options.writable = options.writable || !options.upper.empty();
+  // A daemon works in "/".
+  for (auto* path : {&options.mountpoint, &options.upper, &options.log_file}) make_absolute(*path);
   if (options.foreground) {
     if (!options.log_file.empty()) log_in_background(options.log_file);
-    return serve(name, image_options, options, [] {});
+    return serve(name, image_options, options, [&] { init_pipe.tell_success(); });
   }
-  if (!options.log_file.empty()) options.log_file = std::filesystem::absolute(options.log_file);
   fs::run_in_background([&](const std::function<void()>& ready) {
+    init_pipe.close();
     serve(name, image_options, options, [&] {
       log_in_background(options.log_file);
       ready();
     });
   });
+  init_pipe.tell_success();
 }
 
 }  // namespace
@@ -64,6 +84,12 @@ void add_mount(CLI::App& app) {
   arguments.flag("-f,--foreground", options->foreground, "Stay, and log to standard error");
   arguments.option("-o,--options", options->mount_options, "OPTION[,OPTION...]",
                    "Mount options, as for mount(8)");
+  arguments.flag("-w,--writable", options->writable,
+                 "Take changes, into the directory \"upper\" under the mount point");
+  arguments.option("-p,--persist", options->upper, "UPPERDIR",
+                   "Take changes, into this directory (implies --writable)");
+  arguments.option("-i,--init-pipe", options->init_pipe, "FIFO",
+                   "Write \"s\" into this named pipe when mounted, \"f\" on failure");
   arguments.option("--log-file", options->log_file, "FILE",
                    "Log there instead of to syslog or standard error");
   options->image.add_to(arguments);

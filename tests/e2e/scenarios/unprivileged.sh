@@ -3,17 +3,10 @@
 if [[ -z ${E2E_OWN_MOUNTS:-} ]]; then E2E_OWN_MOUNTS=1 exec unshare --mount "$0"; fi
 source "$(dirname "$0")/../lib.sh"
 
-readonly nobody=65534
-# Not everywhere may users open the device.
-mknod -m 666 "$work/fuse" c 10 229
-mount --bind "$work/fuse" /dev/fuse
+let_users_mount
 mkdir "$work/home" "$cache"
 cp -a "$rootfs/usr/share" "$work/home/tree"
-chown -R "$nobody:$nobody" "$work"
-
-as_nobody() {
-  HOME=$work/home PATH=/usr/sbin:/usr/bin:/sbin:/bin setpriv --reuid="$nobody" --regid="$nobody" --clear-groups "$@"
-}
+chown -R nobody:nogroup "$work"
 
 as_nobody "$puzzlefs" build "$work/home/tree" "$work/home/layout"
 list_tree "$work/home/tree" >"$work/listing"
