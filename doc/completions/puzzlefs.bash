@@ -4,13 +4,13 @@
 _puzzlefs_options() {
   local -A options=(
     [build]="--base-layer --compression --threads --format"
-    [push]="--authfile --plain-http --format"
-    [pull]="--authfile --plain-http --format"
+    [push]="--authfile --plain-http --tls-ca --format"
+    [pull]="--authfile --plain-http --tls-ca --format"
     [mount]="--foreground --options --writable --persist --init-pipe --cache-dir --authfile
-      --plain-http --on-outage --log-file"
+      --plain-http --tls-ca --on-outage --log-file"
     [umount]="--lazy"
-    [extract]="--cache-dir --authfile --plain-http --on-outage"
-    [inspect]="--cache-dir --authfile --plain-http --format"
+    [extract]="--cache-dir --authfile --plain-http --tls-ca --on-outage"
+    [inspect]="--cache-dir --authfile --plain-http --tls-ca --format"
   )
   echo "${options[$1]:-} --help --verbose --version"
 }
@@ -30,7 +30,7 @@ _puzzlefs() {
   case $previous in
     --format) words="text json" ;;
     --on-outage) words="fail wait" ;;
-    --cache-dir | --authfile | --log-file | --persist | --init-pipe | --threads | --options | -o | -p | -i | -j) return ;;
+    --cache-dir | --authfile | --tls-ca | --log-file | --persist | --init-pipe | --threads | --options | -o | -p | -i | -j) return ;;
     *)
       if [[ -z $command ]]; then
         words="build push pull mount umount extract inspect --help --version"

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "fetch/http_transfer.h"
+#include "fetch/url.h"
 
 namespace puzzlefs::fetch {
 namespace {
@@ -83,6 +84,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   bool enqueue(Queued& queued);
   void start_queued();
   void start(Queued queued);
+  const ServerCertificates& certificates_for(const std::string& url);
   EasyHandle take_easy();
   void act(curl_socket_t fd, int events);
   void complete_finished();
@@ -102,7 +104,8 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   bool closed_ = false;
 
   // All below belongs to the loop's thread. The multi handle uses the sockets until it is freed,
-  // so it comes after them.
+  // so it comes after them; transfers use the certificates.
+  std::unordered_map<std::string, ServerCertificates> certificates_;  // by server, once asked for
   boost::asio::steady_timer timer_;
   std::unordered_map<curl_socket_t, std::shared_ptr<WatchedSocket>> sockets_;
   std::unordered_map<CURL*, Active> active_;
@@ -144,8 +147,9 @@ void HttpClient::Impl::start_queued() {
 
 void HttpClient::Impl::start(Queued queued) {
   try {
-    auto transfer =
-        std::make_unique<HttpTransfer>(take_easy(), std::move(queued.request), options_);
+    const auto& certificates = certificates_for(queued.request.url);
+    auto transfer = std::make_unique<HttpTransfer>(take_easy(), std::move(queued.request), options_,
+                                                   certificates);
     CURL* const easy = transfer->easy();
     // Before it is added: libcurl may call back at once.
     active_.emplace(easy, Active{std::move(transfer), queued.done});
@@ -155,6 +159,15 @@ void HttpClient::Impl::start(Queued queued) {
   } catch (const std::exception&) {
     queued.done(std::current_exception());
   }
+}
+
+const ServerCertificates& HttpClient::Impl::certificates_for(const std::string& url) {
+  static const ServerCertificates kNone;
+  if (!url.starts_with("https:")) return kNone;
+  const auto server = Url::parse(url).server();
+  const auto known = certificates_.find(server);
+  if (known != certificates_.end()) return known->second;
+  return certificates_.emplace(server, options_.certificates.find(server)).first->second;
 }
 
 EasyHandle HttpClient::Impl::take_easy() {

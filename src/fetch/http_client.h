@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fetch/outcome.h"
+#include "fetch/tls_certificates.h"
 #include "format/bytes.h"
 #include "format/error.h"
 
@@ -57,7 +58,9 @@ struct HttpOptions {
   /// Connections at once to one host (registry.md: 4–8 by default).
   long connections_per_host = 8;
   std::string user_agent = "puzzlefs/" PUZZLEFS_VERSION;
-  /// Certificates of the authorities to trust, in PEM; empty takes the system's.
+  /// What single servers take besides the system's authorities.
+  TlsCertificates certificates = TlsCertificates();
+  /// The system's authorities, a PEM file; empty takes those that libcurl was built with.
   std::string ca_file;
 };
 

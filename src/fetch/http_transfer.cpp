@@ -44,6 +44,16 @@ std::string lower(std::string_view text) {
   return result;
 }
 
+/// Whether a server refused the client's certificate or the lack of one (RFC 8446, 6.2). With
+/// TLS 1.3 that comes only when the answer is read, as an alert for which libcurl has no code of
+/// its own.
+bool is_certificate_alert(std::string_view reason) {
+  const auto has = [&](std::string_view part) {
+    return reason.find(part) != std::string_view::npos;
+  };
+  return has(" alert ") && (has("certificate") || has("unknown ca") || has("access denied"));
+}
+
 long response_status(CURL* easy) {
   long status = 0;
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
@@ -52,9 +62,11 @@ long response_status(CURL* easy) {
 
 }  // namespace
 
-HttpTransfer::HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options)
+HttpTransfer::HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options,
+                           const ServerCertificates& certificates)
     : easy_(std::move(easy)), request_(std::move(request)) {
   set_connection_options(options);
+  set_certificates(options, certificates);
   set_request_options();
   set_body();
 }
@@ -70,7 +82,6 @@ void HttpTransfer::set_connection_options(const HttpOptions& options) {
   // HTTP, where there are no streams and libcurl would wait for the first answer's end to see it.
   set_option(easy, CURLOPT_PIPEWAIT, request_.url.starts_with("https:") ? 1L : 0L);
   set_option(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  if (!options.ca_file.empty()) set_option(easy, CURLOPT_CAINFO, options.ca_file.c_str());
   set_option(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   set_option(easy, CURLOPT_FOLLOWLOCATION, 0L);
   // Refused on a used handle that still has the buffer of its last transfer, as after HTTP/2: that
@@ -81,6 +92,24 @@ void HttpTransfer::set_connection_options(const HttpOptions& options) {
   set_option(easy, CURLOPT_CONNECTTIMEOUT, static_cast<long>(request_.connect_timeout.count()));
   set_option(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
   set_option(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(request_.stall_timeout.count()));
+}
+
+void HttpTransfer::set_certificates(const HttpOptions& options,
+                                    const ServerCertificates& certificates) {
+  CURL* const easy = easy_.get();
+  if (!options.ca_file.empty()) set_option(easy, CURLOPT_CAINFO, options.ca_file.c_str());
+  if (!certificates.authorities.empty()) {
+    // In place of the system's file. Its directory, where there is one, is looked at all the same.
+    curl_blob authorities{};
+    authorities.data = const_cast<char*>(certificates.authorities.data());
+    authorities.len = certificates.authorities.size();
+    authorities.flags = CURL_BLOB_NOCOPY;
+    set_option(easy, CURLOPT_CAINFO_BLOB, &authorities);
+  }
+  if (!certificates.client_chain.empty()) {
+    set_option(easy, CURLOPT_SSLCERT, certificates.client_chain.c_str());
+    set_option(easy, CURLOPT_SSLKEY, certificates.client_key.c_str());
+  }
 }
 
 void HttpTransfer::set_request_options() {
@@ -172,10 +201,23 @@ std::exception_ptr HttpTransfer::failure(CURLcode code) const {
   if (code == CURLE_PEER_FAILED_VERIFICATION) {
     return std::make_exception_ptr(
         Error(EPROTO, "Cannot " + what() + ": its certificate is not trusted (" + reason +
-                          "). Install the certificate of its authority on this machine."));
+                          "). Name the certificate of its authority by --tls-ca, or install it in "
+                          "/etc/containers/certs.d/HOST/ as ca.crt."));
   }
   if (code == CURLE_SSL_CACERT_BADFILE) {
     return std::make_exception_ptr(NoTrustError(what(), reason));
+  }
+  if (is_certificate_alert(reason)) {
+    return std::make_exception_ptr(Error(
+        EPROTO, "Cannot " + what() +
+                    ": the server wants another client's certificate, or one at all (" + reason +
+                    "). Put it into /etc/containers/certs.d/HOST/, as client.cert and "
+                    "client.key."));
+  }
+  if (code == CURLE_SSL_CERTPROBLEM) {
+    return std::make_exception_ptr(
+        Error(EPROTO, "Cannot " + what() + ": the client's certificate cannot be used (" + reason +
+                          "). See to the files *.cert and *.key of that server."));
   }
   const auto cause =
       code == CURLE_SSL_CONNECT_ERROR ? TransportError::Cause::kTls : TransportError::Cause::kOther;

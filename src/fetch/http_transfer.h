@@ -21,8 +21,10 @@ using EasyHandle = std::unique_ptr<CURL, FreeEasy>;
 
 class HttpTransfer {
  public:
-  /// `easy` is fresh or was reset. Throws Error when the request cannot be made.
-  HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options);
+  /// `easy` is fresh or was reset; `certificates` are the server's and must outlive the transfer.
+  /// Throws Error when the request cannot be made.
+  HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options,
+               const ServerCertificates& certificates);
 
   CURL* easy() const { return easy_.get(); }
   /// The handle, reset, for the next transfer.
@@ -35,6 +37,7 @@ class HttpTransfer {
 
  private:
   void set_connection_options(const HttpOptions& options);
+  void set_certificates(const HttpOptions& options, const ServerCertificates& certificates);
   void set_request_options();
   void set_body();
   void add_header(const std::string& header);

@@ -19,6 +19,7 @@
 namespace puzzlefs::fetch {
 
 struct ImageOptions {
+  HttpOptions http;
   RegistryOptions registry;
   /// How long opening an image may wait for its registry.
   std::chrono::seconds open_deadline{5};

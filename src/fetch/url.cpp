@@ -97,6 +97,10 @@ Url Url::with_parameter(std::string_view name, std::string_view value) const {
   return parse(part(handle.get(), CURLUPART_URL));
 }
 
+std::string Url::server() const {
+  return port_ == (is_https() ? "443" : "80") ? host_ : host_ + ":" + port_;
+}
+
 bool Url::same_origin(const Url& other) const {
   return scheme_ == other.scheme_ && host_ == other.host_ && port_ == other.port_;
 }

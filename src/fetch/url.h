@@ -21,6 +21,8 @@ class Url {
   bool is_https() const { return scheme_ == "https"; }
   /// In lower case, without a port; an IPv6 address in brackets.
   const std::string& host() const { return host_; }
+  /// The host, with ":port" where that is not the scheme's own.
+  std::string server() const;
   /// Whether what is secret between us and that server may go to this one: scheme, host and port.
   bool same_origin(const Url& other) const;
 

@@ -129,7 +129,7 @@ class TlsRegistryTest : public RealRegistryTest {
 };
 
 TEST_F(TlsRegistryTest, KeepsManyBlobs) {
-  HttpClient client(runtime_.loop(), {.ca_file = process_->certificate().string()});
+  HttpClient client(runtime_.loop(), {.certificates = TlsCertificates(process_->certificate())});
   Registry registry(client, format::parse_registry_name(process_->host() + "/team/app:1"),
                     Registry::Access::kPush, {});
   std::vector<std::future<Outcome<Done>>> answers;
@@ -156,6 +156,51 @@ TEST_F(TlsRegistryTest, IsNotTrustedWithoutACertificate) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), EPROTO);
     EXPECT_THAT(error.what(), HasSubstr("its certificate is not trusted"));
+  }
+}
+
+/// With TLS, for clients that show a certificate.
+class ClientCertificateTest : public RealRegistryTest {
+ protected:
+  void SetUp() override {
+    RealRegistryTest::SetUp();
+    if (IsSkipped()) return;
+    process_ = std::make_unique<test::RegistryProcess>(
+        test::RegistrySettings{.tls = true, .wants_client_certificate = true});
+    const auto own = directory_ / "certs.d" / process_->host();
+    std::filesystem::create_directories(own);
+    std::filesystem::copy(process_->certificate(), own / "ca.crt");
+  }
+  void show_certificate() {
+    const auto own = directory_ / "certs.d" / process_->host();
+    std::filesystem::copy(process_->client_certificate(), own / "client.cert");
+    std::filesystem::copy(process_->client_key(), own / "client.key");
+  }
+  /// Puts a blob and reads it again.
+  std::string round_trip() {
+    HttpClient client(runtime_.loop(),
+                      {.certificates = TlsCertificates({}, {directory_ / "certs.d"})});
+    Registry registry(client, format::parse_registry_name(process_->host() + "/team/app:1"),
+                      Registry::Access::kPush, {});
+    const auto bytes = read(registry, put(registry, kBlob));
+    return std::string(as_text(bytes));
+  }
+
+  std::unique_ptr<test::RegistryProcess> process_;
+};
+
+TEST_F(ClientCertificateTest, IsShownToTheServerThatItIsFor) {
+  show_certificate();
+  EXPECT_EQ(round_trip(), kBlob);
+}
+
+TEST_F(ClientCertificateTest, IsMissedWithAWordOnWhereToPutIt) {
+  try {
+    round_trip();
+    FAIL() << "it is let in";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), EPROTO);
+    EXPECT_THAT(error.what(), HasSubstr("wants another client's certificate, or one at all"));
   }
 }
 

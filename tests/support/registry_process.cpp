@@ -26,6 +26,15 @@ void run(const std::string& command) {
   if (std::system(command.c_str()) != 0) throw std::runtime_error("failed: " + command);
 }
 
+/// One that is its own authority.
+void make_certificate(const std::string& name, const std::filesystem::path& certificate,
+                      const std::filesystem::path& key) {
+  run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "
+      "/CN=" +
+      name + " -addext subjectAltName=DNS:" + name + " -keyout " + key.string() + " -out " +
+      certificate.string() + " 2>/dev/null");
+}
+
 }  // namespace
 
 bool RegistryProcess::installed() {
@@ -56,11 +65,14 @@ void RegistryProcess::write_configuration(const RegistrySettings& settings) cons
   }
   file << "http:\n  addr: 127.0.0.1:" << port_ << "\n";
   if (settings.tls) {
-    const auto key = (directory_ / "key.pem").string();
-    run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-        " -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout " +
-        key + " -out " + certificate().string() + " 2>/dev/null");
-    file << "  tls: {certificate: " << certificate().string() << ", key: " << key << "}\n";
+    const auto key = directory_ / "key.pem";
+    make_certificate("localhost", certificate(), key);
+    file << "  tls:\n    certificate: " << certificate().string() << "\n    key: " << key.string()
+         << "\n";
+  }
+  if (settings.wants_client_certificate) {
+    make_certificate("client", client_certificate(), client_key());
+    file << "    clientcas: [" << client_certificate().string() << "]\n";
   }
 }
 

@@ -15,7 +15,8 @@ namespace puzzlefs::test {
 struct RegistrySettings {
   std::string user;  // if not empty, it wants that user's password (Basic)
   std::string password;
-  bool tls = false;  // for the name localhost, with a certificate of its own
+  bool tls = false;                       // for the name localhost, with a certificate of its own
+  bool wants_client_certificate = false;  // with TLS: that of client_certificate()
 };
 
 class RegistryProcess {
@@ -33,6 +34,9 @@ class RegistryProcess {
   const std::string& host() const { return host_; }
   /// With TLS: the certificate that a client must trust.
   std::filesystem::path certificate() const { return directory_ / "certificate.pem"; }
+  /// What it wants to be shown if it wants a client's certificate, and its key.
+  std::filesystem::path client_certificate() const { return directory_ / "client.pem"; }
+  std::filesystem::path client_key() const { return directory_ / "client-key.pem"; }
   /// Where it keeps the bytes of a blob.
   std::filesystem::path blob_file(const std::string& hex) const;
   /// How many requests of that method it has answered, by its log. Waits until there are `expected`

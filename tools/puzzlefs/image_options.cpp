@@ -40,6 +40,12 @@ void RegistryFlags::add_to(Arguments& arguments) {
   arguments.option("--authfile", authfile_, "FILE", "Read credentials from this file only");
   arguments.flag("--plain-http", plain_http_,
                  "Talk HTTP without TLS (loopback hosts get it by themselves)");
+  arguments.option("--tls-ca", tls_ca_, "FILE",
+                   "Trust the authority with this certificate (PEM) besides the system's");
+}
+
+fetch::HttpOptions RegistryFlags::http() const {
+  return {.certificates = fetch::TlsCertificates(absolute_or_empty(tls_ca_))};
 }
 
 fetch::RegistryOptions RegistryFlags::options() const {
@@ -63,6 +69,7 @@ void ImageFlags::add_outage_to(Arguments& arguments) {
 fetch::ImageOptions ImageFlags::options() const {
   fetch::ImageOptions options;
   options.registry = registry_.options();
+  options.http = registry_.http();
   options.registry.deadline = parse_outage_policy(on_outage_);
   options.cache_directory = absolute_or_empty(cache_directory_);
   return options;

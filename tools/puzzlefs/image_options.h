@@ -10,14 +10,16 @@
 
 namespace puzzlefs::tools {
 
-/// --authfile, --plain-http.
+/// --authfile, --plain-http, --tls-ca.
 class RegistryFlags {
  public:
   void add_to(Arguments& arguments);
   fetch::RegistryOptions options() const;
+  fetch::HttpOptions http() const;
 
  private:
   std::filesystem::path authfile_;
+  std::filesystem::path tls_ca_;
   bool plain_http_ = false;
 };
 
