@@ -45,6 +45,37 @@ std::string token_member(const Json& document) {
   return {};
 }
 
+// Empty without credentials: the registry may let anyone in.
+std::string basic_header(const std::optional<Credential>& credential) {
+  if (!credential || credential->user.empty()) return {};
+  return "Authorization: Basic " + base64_encode(credential->user + ":" + credential->password);
+}
+
+// With a password or nothing at all by the "Token Authentication Specification", with an identity
+// token by its "OAuth2 Token Authentication".
+HttpRequest token_request(const Url& realm, const std::string& service, const std::string& scope,
+                          const std::optional<Credential>& credential) {
+  HttpRequest request;
+  if (credential && !credential->identity_token.empty()) {
+    const auto form =
+        "grant_type=refresh_token&client_id=puzzlefs&service=" + percent_encode(service) +
+        "&scope=" + percent_encode(scope) +
+        "&refresh_token=" + percent_encode(credential->identity_token);
+    const auto bytes = as_bytes(form);
+    request.method = "POST";
+    request.url = realm.text();
+    request.headers.emplace_back("Content-Type: application/x-www-form-urlencoded");
+    request.body = std::make_shared<const Bytes>(bytes.begin(), bytes.end());
+    return request;
+  }
+  Url url = service.empty() ? realm : realm.with_parameter("service", percent_encode(service));
+  request.url = url.with_parameter("scope", percent_encode(scope)).text();
+  if (auto basic = basic_header(credential); !basic.empty()) {
+    request.headers.push_back(std::move(basic));
+  }
+  return request;
+}
+
 }  // namespace
 
 Token parse_token(ByteView document, Clock::time_point asked) {
@@ -95,13 +126,9 @@ void Authorizer::learn(const Url& registry, const HttpResponse& refusal) {
                             explain(refusal) + ".");
   }
   if (challenge->scheme == "bearer") {
-    const Url realm = Url::parse(challenge->parameter("realm"));
+    Url realm = Url::parse(challenge->parameter("realm"));
     check_realm(registry, realm);
-    Url service = realm;
-    if (const auto wanted = challenge->parameter("service"); !wanted.empty()) {
-      service = service.with_parameter("service", percent_encode(wanted));
-    }
-    token_service_ = service.with_parameter("scope", percent_encode(scope_));
+    realm_ = std::move(realm);
   }
   challenge_ = std::move(challenge);
 }
@@ -110,60 +137,69 @@ void Authorizer::authorize(const Patience& patience, Completion<std::string> don
   if (!challenge_) return done(std::string());
   const bool bearer = challenge_->scheme == "bearer";
   if (header_ && (!bearer || Clock::now() < renew_at_)) return done(*header_);
-  try {
-    if (!bearer) {
-      header_ = basic_header();
-      return done(*header_);
-    }
-    waiting_.push_back(std::move(done));
-    if (waiting_.size() == 1) request_token(patience);
-  } catch (const std::exception&) {
-    if (!bearer) return done(std::current_exception());
-    finish_request(std::current_exception(), {});
-  }
+  waiting_.push_back(std::move(done));
+  if (waiting_.size() == 1) find_credential(patience);
 }
 
 void Authorizer::forget(const std::string& header) {
   if (header_ == header) header_.reset();
 }
 
-// Empty without credentials: the registry may let anyone in. The files are small and local; reading
-// them on the loop once per token is no wait worth a worker.
-std::string Authorizer::basic_header() const {
-  const auto credential = credentials_.find(name_);
-  if (!credential) return {};
-  return "Authorization: Basic " + base64_encode(credential->user + ":" + credential->password);
+void Authorizer::find_credential(const Patience& patience) {
+  using Found = Outcome<std::optional<Credential>>;
+  const auto found = std::make_shared<Found>(std::optional<Credential>());
+  const auto find = [self = shared_from_this(), found] {
+    try {
+      *found = self->credentials_.find(self->name_);
+    } catch (const std::exception&) {
+      *found = std::current_exception();
+    }
+  };
+  client_.run_aside(find, [self = shared_from_this(), found, patience](Outcome<Done> outcome) {
+    try {
+      outcome.value();
+      self->use(found->value(), patience);
+    } catch (const std::exception&) {
+      self->finish(std::current_exception());
+    }
+  });
 }
 
-void Authorizer::request_token(const Patience& patience) {
-  HttpRequest request;
-  request.url = token_service_->text();
+void Authorizer::use(const std::optional<Credential>& credential, const Patience& patience) {
+  if (challenge_->scheme == "bearer") return request_token(credential, patience);
+  header_ = basic_header(credential);
+  finish(*header_);
+}
+
+void Authorizer::request_token(const std::optional<Credential>& credential,
+                               const Patience& patience) {
+  auto request = token_request(*realm_, challenge_->parameter("service"), scope_, credential);
   request.max_body_size = kMaxTokenDocument;
   request.connect_timeout = patience.connect;
   request.stall_timeout = patience.stall;
-  if (auto basic = basic_header(); !basic.empty()) request.headers.push_back(std::move(basic));
   send_following(client_, std::move(request),
                  [self = shared_from_this(), asked = Clock::now()](Outcome<Answer> outcome) {
                    self->finish_request(std::move(outcome), asked);
                  });
 }
 
+void Authorizer::finish(Outcome<std::string> header) {
+  for (const auto& done : std::exchange(waiting_, {})) done(header);
+}
+
 void Authorizer::finish_request(Outcome<Answer> outcome, Clock::time_point asked) {
-  const auto waiting = std::exchange(waiting_, {});
-  Outcome<std::string> result = std::string();
   try {
     const Token token = accept(std::move(outcome), asked);
     header_ = "Authorization: Bearer " + token.value;
     renew_at_ = token.renew_at;
-    result = *header_;
   } catch (const std::exception&) {
-    result = std::current_exception();
+    return finish(std::current_exception());
   }
-  for (const auto& done : waiting) done(result);
+  finish(*header_);
 }
 
 Token Authorizer::accept(Outcome<Answer> outcome, Clock::time_point asked) const {
-  const std::string service = "the token service " + printable_url(token_service_->text());
+  const std::string service = "the token service " + printable_url(realm_->text());
   try {
     const HttpResponse response = std::move(outcome.value().response);
     if (response.status == 200) return parse_token(response.body, asked);

@@ -42,15 +42,18 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   /// Takes note of the challenges in a 401 of `registry`: a Bearer one, else Basic. Throws Error
   /// when there is neither or a token service that may not be used.
   void learn(const Url& registry, const HttpResponse& refusal);
-  /// The Authorization header for the next request, or an empty string. One token request however
-  /// many ask. Fails with TransportError or BusyError when it may work later.
+  /// The Authorization header for the next request, or an empty string. Credentials are looked up
+  /// on a worker, since a helper may take its time, and one token is asked for however many wait.
+  /// Fails with TransportError or BusyError when it may work later.
   void authorize(const Patience& patience, Completion<std::string> done);
   /// `header` was refused: tokens and credentials are got anew, unless that has happened already.
   void forget(const std::string& header);
 
  private:
-  std::string basic_header() const;
-  void request_token(const Patience& patience);
+  void find_credential(const Patience& patience);
+  void use(const std::optional<Credential>& credential, const Patience& patience);
+  void request_token(const std::optional<Credential>& credential, const Patience& patience);
+  void finish(Outcome<std::string> header);
   void finish_request(Outcome<Answer> outcome, std::chrono::steady_clock::time_point asked);
   Token accept(Outcome<Answer> outcome, std::chrono::steady_clock::time_point asked) const;
 
@@ -60,10 +63,10 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   const std::string scope_;
 
   std::optional<AuthChallenge> challenge_;
-  std::optional<Url> token_service_;   // for a Bearer challenge
+  std::optional<Url> realm_;           // of a Bearer challenge: the token service
   std::optional<std::string> header_;  // what was used last
   std::chrono::steady_clock::time_point renew_at_{};
-  std::vector<Completion<std::string>> waiting_;  // for the token request under way
+  std::vector<Completion<std::string>> waiting_;  // for the header that is being got
 };
 
 }  // namespace puzzlefs::fetch

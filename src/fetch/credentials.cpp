@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "fetch/base64.h"
+#include "fetch/credential_helper.h"
 #include "fetch/file_descriptor.h"
 #include "format/error.h"
 
@@ -66,20 +67,61 @@ bool is_docker_hub(std::string_view host) {
   return host == "docker.io" || host == "index.docker.io" || host == "registry-1.docker.io";
 }
 
-// Nothing for an entry without a secret: docker leaves such ones when a helper keeps it.
-std::optional<Credential> decode(const Json& entry, const std::string& key, const fs::path& file) {
-  if (!entry.is_object() || !entry.contains("auth")) return std::nullopt;
-  const Json& auth = entry.at("auth");
-  if (!auth.is_string()) fail(file, "has a malformed entry for " + key);
-  if (auth.get_ref<const std::string&>().empty()) return std::nullopt;
-  const auto text = base64_decode(auth.get_ref<const std::string&>());
-  const auto colon = text ? text->find(':') : std::string::npos;
-  if (colon == std::string::npos) fail(file, "has a malformed entry for " + key);
-  return Credential{text->substr(0, colon), text->substr(colon + 1)};
+// A member that is a string; empty if there is none.
+std::string text_member(const Json& object, const char* name, const fs::path& file) {
+  const auto found = object.find(name);
+  if (found == object.end()) return {};
+  if (!found->is_string()) fail(file, "has a malformed \"" + std::string(name) + "\"");
+  return found->get<std::string>();
 }
 
-std::optional<Credential> find_in(const Json& auths, const format::RegistryName& name,
-                                  const fs::path& file) {
+// Nothing for an entry without a secret: docker leaves such ones when a helper keeps it.
+std::optional<Credential> decode(const Json& entry, const std::string& key, const fs::path& file) {
+  if (!entry.is_object()) return std::nullopt;
+  Credential credential;
+  credential.identity_token = text_member(entry, "identitytoken", file);
+  const auto auth = text_member(entry, "auth", file);
+  if (auth.empty() && credential.identity_token.empty()) return std::nullopt;
+  if (!auth.empty()) {
+    const auto text = base64_decode(auth);
+    const auto colon = text ? text->find(':') : std::string::npos;
+    if (colon == std::string::npos) fail(file, "has a malformed entry for " + key);
+    credential.user = text->substr(0, colon);
+    credential.password = text->substr(colon + 1);
+  }
+  return credential;
+}
+
+// What docker calls a server in front of a helper.
+std::string helper_key(const std::string& host) {
+  return is_docker_hub(host) ? "https://index.docker.io/v1/" : host;
+}
+
+// A helper that fails is no reason to fail: much can be read by anybody.
+std::optional<Credential> ask(const std::string& helper, const std::string& host,
+                              const fs::path& file) {
+  try {
+    return ask_credential_helper(helper, helper_key(host));
+  } catch (const Error& error) {
+    spdlog::warn("{} (It is named by {}.)", error.what(), file.native());
+    return std::nullopt;
+  }
+}
+
+// The helper that `credHelpers` names for the host; empty if there is none.
+std::string helper_for(const Json& document, const std::string& host, const fs::path& file) {
+  const auto helpers = document.find("credHelpers");
+  if (helpers == document.end()) return {};
+  if (!helpers->is_object()) fail(file, "has a \"credHelpers\" that is not a JSON object");
+  return text_member(*helpers, host.c_str(), file);
+}
+
+std::optional<Credential> find_entry(const Json& document, const format::RegistryName& name,
+                                     const fs::path& file) {
+  const auto found = document.find("auths");
+  if (found == document.end()) return std::nullopt;
+  const Json& auths = *found;
+  if (!auths.is_object()) fail(file, "has an \"auths\" that is not a JSON object");
   std::string key = name.host + "/" + name.repository;
   for (;;) {
     if (const auto entry = auths.find(key); entry != auths.end()) {
@@ -94,6 +136,16 @@ std::optional<Credential> find_in(const Json& auths, const format::RegistryName&
     if (auto credential = decode(entry, url, file)) return credential;
   }
   return std::nullopt;
+}
+
+std::optional<Credential> find_in(const Json& document, const format::RegistryName& name,
+                                  const fs::path& file) {
+  if (const auto helper = helper_for(document, name.host, file); !helper.empty()) {
+    if (auto credential = ask(helper, name.host, file)) return credential;
+  }
+  if (auto credential = find_entry(document, name, file)) return credential;
+  const auto store = text_member(document, "credsStore", file);
+  return store.empty() ? std::nullopt : ask(store, name.host, file);
 }
 
 }  // namespace
@@ -126,10 +178,7 @@ std::optional<Credential> Credentials::find(const format::RegistryName& name) co
     }
     const Json document = Json::parse(as_text(text), nullptr, false);
     if (!document.is_object()) fail(file, "is not a JSON object");
-    const auto auths = document.find("auths");
-    if (auths == document.end()) continue;
-    if (!auths->is_object()) fail(file, "has an \"auths\" that is not a JSON object");
-    if (auto credential = find_in(*auths, name, file)) return credential;
+    if (auto credential = find_in(document, name, file)) return credential;
   }
   return std::nullopt;
 }

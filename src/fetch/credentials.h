@@ -11,9 +11,12 @@
 
 namespace puzzlefs::fetch {
 
+/// A user with a password, or an identity token, which a token service takes in their place (OAuth2
+/// refresh token).
 struct Credential {
   std::string user;
   std::string password;
+  std::string identity_token;
 };
 
 /// Finds the credential for a repository. Reads the files anew at each call, so that a renewed
@@ -24,8 +27,10 @@ class Credentials {
   /// without one the default places are, in the order of doc/registry.md.
   explicit Credentials(std::filesystem::path authfile = {});
 
-  /// The most specific entry of the first file that has one. Throws Error if a file named by the
-  /// user cannot be read or a file is not valid.
+  /// What the first file that has something says: by the helper for the host, the most specific
+  /// entry, or the helper for all hosts. A helper that fails is passed over with a warning. Throws
+  /// Error if a file named by the user cannot be read or a file is not valid. Blocks as long as a
+  /// helper takes, 30 s at most.
   std::optional<Credential> find(const format::RegistryName& name) const;
 
  private:

@@ -65,10 +65,12 @@ std::exception_ptr closed_error() {
 
 class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(boost::asio::io_context& loop, HttpOptions options);
+  Impl(Runtime& runtime, HttpOptions options);
 
+  Runtime& runtime() { return runtime_; }
   boost::asio::io_context& loop() { return loop_; }
   void send(HttpRequest request, Completion<HttpResponse> done);  // from any thread
+  void run_aside(std::function<void()> work, Completion<Done> done);
   void shut_down();  // on the loop, or on any thread after it has stopped
 
  private:
@@ -82,6 +84,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   };
 
   bool enqueue(Queued& queued);
+  bool is_closed();
   void start_queued();
   void start(Queued queued);
   const ServerCertificates& certificates_for(const std::string& url);
@@ -96,6 +99,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   static int on_socket(CURL* easy, curl_socket_t fd, int events, void* self, void* socket);
   static int on_timer(CURLM* multi, long milliseconds, void* self);
 
+  Runtime& runtime_;
   boost::asio::io_context& loop_;
   const HttpOptions options_;
 
@@ -113,8 +117,12 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   std::unique_ptr<CURLM, FreeMulti> multi_;
 };
 
-HttpClient::Impl::Impl(boost::asio::io_context& loop, HttpOptions options)
-    : loop_(loop), options_(std::move(options)), timer_(loop), multi_(make_multi()) {
+HttpClient::Impl::Impl(Runtime& runtime, HttpOptions options)
+    : runtime_(runtime),
+      loop_(runtime.loop()),
+      options_(std::move(options)),
+      timer_(loop_),
+      multi_(make_multi()) {
   curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETFUNCTION, &Impl::on_socket);
   curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
   curl_multi_setopt(multi_.get(), CURLMOPT_TIMERFUNCTION, &Impl::on_timer);
@@ -126,6 +134,21 @@ void HttpClient::Impl::send(HttpRequest request, Completion<HttpResponse> done) 
   Queued queued{std::move(request), std::move(done)};
   if (!enqueue(queued)) return queued.done(closed_error());
   boost::asio::post(loop_, [self = shared_from_this()] { self->start_queued(); });
+}
+
+void HttpClient::Impl::run_aside(std::function<void()> work, Completion<Done> done) {
+  runtime_.post([self = shared_from_this(), work = std::move(work), done = std::move(done)] {
+    work();
+    boost::asio::post(self->loop_, [self, done] {
+      if (self->is_closed()) return done(closed_error());
+      done(Done{});
+    });
+  });
+}
+
+bool HttpClient::Impl::is_closed() {
+  const std::lock_guard lock(mutex_);
+  return closed_;
 }
 
 // Takes it unless the client is closed.
@@ -289,8 +312,8 @@ std::string HttpResponse::header(const std::string& name) const {
   return found == headers.end() ? std::string() : found->second;
 }
 
-HttpClient::HttpClient(boost::asio::io_context& loop, HttpOptions options)
-    : impl_(std::make_shared<Impl>(loop, std::move(options))) {}
+HttpClient::HttpClient(Runtime& runtime, HttpOptions options)
+    : impl_(std::make_shared<Impl>(runtime, std::move(options))) {}
 
 HttpClient::~HttpClient() {
   auto& loop = impl_->loop();
@@ -314,8 +337,12 @@ void HttpClient::close() {
   boost::asio::post(impl_->loop(), [impl = impl_] { impl->shut_down(); });
 }
 
-boost::asio::io_context& HttpClient::loop() {
-  return impl_->loop();
+void HttpClient::run_aside(std::function<void()> work, Completion<Done> done) {
+  impl_->run_aside(std::move(work), std::move(done));
+}
+
+Runtime& HttpClient::runtime() {
+  return impl_->runtime();
 }
 
 }  // namespace puzzlefs::fetch

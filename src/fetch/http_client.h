@@ -11,13 +11,10 @@
 #include <vector>
 
 #include "fetch/outcome.h"
+#include "fetch/runtime.h"
 #include "fetch/tls_certificates.h"
 #include "format/bytes.h"
 #include "format/error.h"
-
-namespace boost::asio {
-class io_context;
-}
 
 namespace puzzlefs::fetch {
 
@@ -99,7 +96,7 @@ class NoTrustError : public Error {
 /// have been stopped for good.
 class HttpClient {
  public:
-  HttpClient(boost::asio::io_context& loop, HttpOptions options = {});
+  explicit HttpClient(Runtime& runtime, HttpOptions options = {});
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -112,8 +109,12 @@ class HttpClient {
   /// Fails all requests, under way and to come, with UnavailableError. Does not block.
   void close();
 
-  /// The loop that completions run on, for timers.
-  boost::asio::io_context& loop();
+  /// Runs `work`, which must not throw, on a worker, and then `done` on the loop: with TransportError
+  /// if the client was closed or destroyed meanwhile.
+  void run_aside(std::function<void()> work, Completion<Done> done);
+
+  /// On whose loop completions run.
+  Runtime& runtime();
 
  private:
   class Impl;

@@ -140,7 +140,7 @@ void Image::open_layout(Runtime& runtime, const format::LayoutName& name) {
 
 void Image::open_registry(Runtime& runtime, const format::RegistryName& name,
                           const ImageOptions& options) {
-  client_ = std::make_unique<HttpClient>(runtime.loop(), options.http);
+  client_ = std::make_unique<HttpClient>(runtime, options.http);
   cache_ = std::make_unique<Cache>(options.cache_directory.empty() ? default_cache_directory()
                                                                    : options.cache_directory);
   auto owned =

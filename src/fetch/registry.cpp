@@ -130,7 +130,7 @@ class Upload : public std::enable_shared_from_this<Upload> {
 class Registry::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(HttpClient& client, format::RegistryName name, Access access, RegistryOptions options)
-      : loop_(client.loop()),
+      : loop_(client.runtime().loop()),
         name_(std::move(name)),
         retrier_(std::make_shared<Retrier>(loop_, name_.host)),
         session_(std::make_shared<RegistrySession>(client, name_, std::move(options.credentials),

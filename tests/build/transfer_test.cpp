@@ -76,7 +76,7 @@ class TransferTest : public testing::Test {
 
   test::TempDir directory_;
   fetch::Runtime runtime_{2};
-  fetch::HttpClient client_{runtime_.loop()};
+  fetch::HttpClient client_{runtime_};
   fetch::Layout layout_ = fetch::Layout::create(directory_ / "layout");
 };
 

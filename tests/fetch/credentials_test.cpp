@@ -4,11 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
+#include <utility>
 
 #include "../support/environment.h"
 #include "../support/temp_dir.h"
 #include "fetch/base64.h"
+#include "fetch/credential_helper.h"
 #include "format/error.h"
 
 namespace puzzlefs::fetch {
@@ -173,6 +176,94 @@ TEST_F(CredentialsTest, WhatIsMalformedIsAnErrorWithoutItsContents) {
       EXPECT_THAT(error.what(), testing::Not(HasSubstr("hunter2")));
     }
   }
+}
+
+TEST_F(CredentialsTest, AnIdentityTokenIsEnough) {
+  write("auth.json", R"({"auths": {"h.example": {"identitytoken": "id-7", "auth": ""}}})");
+  const auto found =
+      Credentials(directory_ / "auth.json").find(format::parse_registry_name("h.example/repo"));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->identity_token, "id-7");
+  EXPECT_EQ(found->user, "");
+}
+
+/// Helpers are scripts in a directory of $PATH.
+class CredentialHelperTest : public CredentialsTest {
+ protected:
+  void make_helper(const std::string& name, const std::string& script) const {
+    const auto program = "bin/docker-credential-" + name;
+    write(program, "#!/bin/sh\n" + script + "\n");
+    fs::permissions(directory_ / program, fs::perms::owner_all);
+  }
+  /// One that keeps a password, for one server.
+  void make_keeper(const std::string& name, const std::string& server, const std::string& user) {
+    make_helper(name, "read -r server || true\n[ \"$1\" = get ] && [ \"$server\" = '" + server +
+                          "' ] || { echo credentials not found in native keychain; exit 1; }\n" +
+                          R"(echo '{"ServerURL": "x", "Username": ")" + user +
+                          R"(", "Secret": "secret"}')");
+  }
+
+  ScopedVariable path_{"PATH", path("bin") + ":" + std::getenv("PATH")};
+};
+
+TEST_F(CredentialHelperTest, ForAHostComesFirst) {
+  make_keeper("one", "h.example", "helped");
+  write("auth.json", R"({"credHelpers": {"h.example": "one"}, "auths": {"h.example": {"auth": ")" +
+                         base64_encode("entry:x") + R"("}, "o.example": {"auth": ")" +
+                         base64_encode("other:x") + "\"}}}");
+  const Credentials credentials(directory_ / "auth.json");
+  EXPECT_EQ(user_of(credentials, "h.example/repo"), "helped");
+  EXPECT_EQ(user_of(credentials, "o.example/repo"), "other");
+}
+
+TEST_F(CredentialHelperTest, ForAllHostsComesLast) {
+  make_keeper("store", "h.example", "helped");
+  write("docker/config.json", R"({"credsStore": "store", "auths": {"h.example": {}}})");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "helped");
+  EXPECT_EQ(user_of(Credentials(), "o.example/repo"), "nobody");
+  write_user("run/containers/auth.json", "h.example", "entry");
+  EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "entry");
+}
+
+TEST_F(CredentialHelperTest, KnowsDockerHubByItsOldName) {
+  make_keeper("store", "https://index.docker.io/v1/", "hub");
+  write("docker/config.json", R"({"credsStore": "store"})");
+  EXPECT_EQ(user_of(Credentials(), "debian"), "hub");
+}
+
+TEST_F(CredentialHelperTest, MayGiveAnIdentityToken) {
+  make_keeper("store", "h.example", "<token>");
+  write("docker/config.json", R"({"credsStore": "store"})");
+  const auto found = Credentials().find(format::parse_registry_name("h.example/repo"));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->identity_token, "secret");
+  EXPECT_EQ(found->user, "");
+}
+
+TEST_F(CredentialHelperTest, ThatFailsIsPassedOver) {
+  make_helper("broken", "echo hunter2; echo out of order >&2; exit 3");
+  make_helper("liar", "echo hunter2");
+  for (const auto* name : {"broken", "liar", "missing", "../bin/liar"}) {
+    write("docker/config.json", R"({"credsStore": ")" + std::string(name) + "\"}");
+    EXPECT_EQ(user_of(Credentials(), "h.example/repo"), "nobody") << name;
+  }
+}
+
+TEST_F(CredentialHelperTest, IsNamedWhenItFailsButNotQuoted) {
+  make_helper("broken", "echo hunter2; echo out of order >&2; exit 3");
+  make_helper("liar", R"(echo '{"Username": "me", "Secrets": "hunter2"}')");
+  for (const auto& [name, reason] :
+       {std::pair("broken", "out of order"), std::pair("liar", "without a \"Secret\"")}) {
+    try {
+      ask_credential_helper(name, "h.example");
+      FAIL() << name;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr(std::string("docker-credential-") + name));
+      EXPECT_THAT(error.what(), HasSubstr(reason));
+      EXPECT_THAT(error.what(), testing::Not(HasSubstr("hunter2")));
+    }
+  }
+  EXPECT_THROW(ask_credential_helper("missing", "h.example"), NotFoundError);
 }
 
 TEST(Base64, IsItsOwnInverse) {

@@ -56,7 +56,7 @@ class RealRegistryTest : public testing::Test {
 
   test::TempDir directory_;
   Runtime runtime_{2};
-  HttpClient client_{runtime_.loop()};
+  HttpClient client_{runtime_};
 };
 
 TEST_F(RealRegistryTest, KeepsBlobs) {
@@ -129,7 +129,7 @@ class TlsRegistryTest : public RealRegistryTest {
 };
 
 TEST_F(TlsRegistryTest, KeepsManyBlobs) {
-  HttpClient client(runtime_.loop(), {.certificates = TlsCertificates(process_->certificate())});
+  HttpClient client(runtime_, {.certificates = TlsCertificates(process_->certificate())});
   Registry registry(client, format::parse_registry_name(process_->host() + "/team/app:1"),
                     Registry::Access::kPush, {});
   std::vector<std::future<Outcome<Done>>> answers;
@@ -178,8 +178,7 @@ class ClientCertificateTest : public RealRegistryTest {
   }
   /// Puts a blob and reads it again.
   std::string round_trip() {
-    HttpClient client(runtime_.loop(),
-                      {.certificates = TlsCertificates({}, {directory_ / "certs.d"})});
+    HttpClient client(runtime_, {.certificates = TlsCertificates({}, {directory_ / "certs.d"})});
     Registry registry(client, format::parse_registry_name(process_->host() + "/team/app:1"),
                       Registry::Access::kPush, {});
     const auto bytes = read(registry, put(registry, kBlob));

@@ -118,7 +118,7 @@ class RegistryTest : public testing::Test {
 
   test::TempDir directory_;
   Runtime runtime_{2};
-  HttpClient client_{runtime_.loop()};
+  HttpClient client_{runtime_};
   std::unique_ptr<ScriptedServer> server_;
   std::unique_ptr<Registry> registry_;
 };
@@ -139,7 +139,7 @@ TEST_F(RegistryTest, GreetsTheRegistryOnceForManyOperations) {
 }
 
 TEST_F(RegistryTest, ARegistryOfThisMachineNeedsNoAuthoritiesToTrust) {
-  HttpClient client(runtime_.loop(), {.ca_file = "/no/such.pem"});
+  HttpClient client(runtime_, {.ca_file = "/no/such.pem"});
   ScriptedServer server(fails_first(0, {}));
   Registry registry(client, format::parse_registry_name(server.host() + "/app:1"),
                     Registry::Access::kPull, {});
@@ -375,6 +375,25 @@ TEST_F(TokenRegistryTest, GetsATokenWithTheUsersPassword) {
   const auto request = server_->requests().at(1);
   EXPECT_EQ(request.target, "/token?service=the%20registry&scope=repository%3ateam%2fapp%3apull");
   EXPECT_EQ(request.header("authorization"), "Basic " + base64_encode("me:secret"));
+}
+
+TEST_F(TokenRegistryTest, GetsATokenForAnIdentityToken) {
+  server_ = std::make_unique<ScriptedServer>(
+      [this](const ServedRequest& request) { return answer(request); });
+  RegistryOptions options;
+  std::ofstream(directory_ / "auth.json")
+      << R"({"auths": {")" << server_->host() << R"(": {"identitytoken": "id/7"}}})";
+  options.credentials = Credentials(directory_ / "auth.json");
+  connect(server_->host(), options);
+  EXPECT_EQ(text_of(read()), kBlob);
+  const auto request = server_->requests().at(1);
+  EXPECT_EQ(request.method, "POST");
+  EXPECT_EQ(request.target, "/token");
+  EXPECT_EQ(request.header("authorization"), "");
+  EXPECT_EQ(request.header("content-type"), "application/x-www-form-urlencoded");
+  EXPECT_EQ(request.body,
+            "grant_type=refresh_token&client_id=puzzlefs&service=the%20registry"
+            "&scope=repository%3Ateam%2Fapp%3Apull&refresh_token=id%2F7");
 }
 
 TEST_F(TokenRegistryTest, AsksForTheRightToPush) {

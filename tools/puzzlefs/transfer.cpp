@@ -59,7 +59,7 @@ void push(const Options& options, Terminal& terminal) {
   const auto target = format::parse_registry_name(options.name);
   const auto layout = fetch::Layout::open(source.path);
   fetch::Runtime runtime;
-  fetch::HttpClient client(runtime.loop(), options.registry.http());
+  fetch::HttpClient client(runtime, options.registry.http());
   fetch::Registry registry(client, target, fetch::Registry::Access::kPush,
                            options.registry.options());
   Progress progress(terminal, "Pushing");
@@ -72,7 +72,7 @@ void pull(const Options& options, Terminal& terminal) {
   auto target = format::parse_layout_name(options.layout);
   if (target.tag.empty()) target.tag = source.tag.empty() ? "latest" : source.tag;
   fetch::Runtime runtime;
-  fetch::HttpClient client(runtime.loop(), options.registry.http());
+  fetch::HttpClient client(runtime, options.registry.http());
   fetch::Registry registry(client, source, fetch::Registry::Access::kPull,
                            options.registry.options());
   const auto layout = fetch::Layout::create(target.path);

@@ -30,8 +30,22 @@ unmount
 step "from the environment"
 REGISTRY_AUTH_FILE=$work/auth.json "$puzzlefs" pull "$registry/etc" "$work/pulled"
 
+step "from a helper"
+mkdir "$work/bin"
+cat >"$work/bin/docker-credential-tests" <<END
+#!/bin/sh
+cat >"$work/asked"
+echo '{"ServerURL": "$registry", "Username": "ali", "Secret": "$password"}'
+END
+chmod +x "$work/bin/docker-credential-tests"
+printf '{"credHelpers": {"%s": "tests"}}\n' "$registry" >"$work/helper.json"
+PATH=$work/bin:$PATH mount_image -vvv --log-file "$work/helper.log" --authfile "$work/helper.json" "$registry/etc" 2>"$work/helper.err"
+[[ $(<"$work/asked") == "$registry" ]] || fail "the helper was asked for \"$(<"$work/asked")\""
+same_tree "$work/listing" "$mnt"
+unmount
+
 step "never shown"
 [[ -s $work/push.log ]] || fail "nothing was logged at the level trace"
-if grep -F -e "$password" -e "$encoded" "$work"/*.log "$work/mount.err"; then
+if grep -F -e "$password" -e "$encoded" "$work"/*.log "$work"/*.err; then
   fail "the password was logged"
 fi
