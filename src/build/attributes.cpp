@@ -27,15 +27,17 @@ bool set_owner(int fd, const format::Inode& inode, const std::string& path) {
   throw_errno("change the owner of " + path);
 }
 
-void set_xattrs(int fd, const format::Inode& inode, const std::string& path) {
+void set_xattrs(int fd, const format::Inode& inode, const std::string& path, LeftOut& left_out) {
   const std::uint32_t count = inode.xattr_count();
   for (std::uint32_t index = 0; index < count; ++index) {
     const format::Xattr xattr = inode.xattr(index);
     const std::string key(xattr.key);
-    if (::setxattr(link_of(fd).c_str(), key.c_str(), xattr.value.data(), xattr.value.size(), 0) !=
+    if (::setxattr(link_of(fd).c_str(), key.c_str(), xattr.value.data(), xattr.value.size(), 0) ==
         0) {
-      throw_errno("set the extended attribute " + key + " of " + path);
+      continue;
     }
+    if (errno != EPERM) throw_errno("set the extended attribute " + key + " of " + path);
+    left_out.attributes.add(key + " of " + path);
   }
 }
 
@@ -47,9 +49,11 @@ void set_mode(int fd, mode_t mode, const std::string& path) {
 
 }  // namespace
 
-void apply_attributes(int fd, const format::Inode& inode, const std::string& path) {
+void apply_attributes(int fd, const format::Inode& inode, const std::string& path,
+                      LeftOut& left_out) {
   const bool owned = set_owner(fd, inode, path);
-  set_xattrs(fd, inode, path);
+  if (!owned) left_out.owners.add(path);
+  set_xattrs(fd, inode, path, left_out);
   if (inode.type() == format::FileType::kSymlink) return;  // has no mode of its own
   const mode_t mode = inode.permissions();
   set_mode(fd, owned ? mode : mode & ~mode_t{S_ISUID | S_ISGID}, path);

@@ -3,9 +3,7 @@
 // manifest and tag are written, in this order.
 #include "build/build_image.h"
 
-#include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -18,6 +16,7 @@
 #include "build/buffer_pool.h"
 #include "build/chunk_writer.h"
 #include "build/content_stream.h"
+#include "build/file_reader.h"
 #include "build/tree_walk.h"
 #include "fetch/image.h"
 #include "fetch/runtime.h"
@@ -29,8 +28,6 @@
 namespace puzzlefs::build {
 namespace {
 
-// From this size on the kernel is told that a file will be read to its end.
-constexpr std::uint64_t kLargeFile = 1 << 20;
 // Buffers that wait or are filled while each thread holds one.
 constexpr unsigned kSpareBuffers = 4;
 
@@ -48,14 +45,10 @@ struct Extent {
 
 void append_file(const WalkedFile& file, ContentStream& stream,
                  const std::function<void(std::uint64_t)>& on_progress) {
-  if (file.size >= kLargeFile) ::posix_fadvise(file.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+  FileReader reader(file.fd, file.size, file.path);
   std::uint64_t rest = file.size;
   for (;;) {
-    const auto space = stream.space();
-    const ssize_t got = ::read(file.fd, space.data(), space.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw_errno("read " + file.path);
-    const auto size = static_cast<std::size_t>(got);
+    const std::size_t size = reader.read(stream.space());
     if (size > rest || (size == 0 && rest > 0)) throw_changed(file);
     if (size == 0) return;
     rest -= size;

@@ -50,19 +50,23 @@ std::optional<Inode> find_present(const format::Metadata& metadata, InodeNumber 
   return metadata.get(number);  // throws: there is none
 }
 
+bool is_device(const Inode& inode) {
+  return inode.type() == FileType::kCharacterDevice || inode.type() == FileType::kBlockDevice;
+}
+
 class Extraction {
  public:
   Extraction(fetch::Image& image, DirectoryStack directories,
              const std::function<void(std::uint64_t)>& on_progress)
       : metadata_(image.metadata()),
         directories_(std::move(directories)),
-        filler_(image.chunks(), on_progress) {}
+        filler_(image.chunks(), left_out_, on_progress) {}
 
   ExtractResult run() {
     enter(metadata_.get(format::kRootInode), {});
     while (!stack_.empty()) step();
     filler_.finish();
-    return {.inodes = inodes_, .bytes = filler_.bytes()};
+    return {.inodes = inodes_, .bytes = filler_.bytes(), .left_out = std::move(left_out_)};
   }
 
  private:
@@ -82,7 +86,7 @@ class Extraction {
   void step() {
     Level& level = stack_.back();
     if (level.next_entry == level.entries) {
-      apply_attributes(directories_.fd(), level.inode, directories_.path());
+      apply_attributes(directories_.fd(), level.inode, directories_.path(), left_out_);
       stack_.pop_back();
       if (!stack_.empty()) directories_.leave();
       return;
@@ -107,12 +111,13 @@ class Extraction {
       make_link(first->second, name);
       return;
     }
-    ++inodes_;
     if (inode.type() == FileType::kRegular) {
       make_file(inode, name);
-    } else {
-      make_special(inode, name);
+    } else if (!make_special(inode, name)) {
+      first_names_.erase(inode.number());  // nothing that another name could be linked to
+      return;
     }
+    ++inodes_;
   }
 
   // Goes on with the entries of the directory that has just become the current one.
@@ -139,13 +144,19 @@ class Extraction {
     filler_.add(std::move(fd), inode, std::move(path));
   }
 
-  void make_special(const Inode& inode, const std::string& name) {
+  // Whether it was made: devices are for the privileged.
+  bool make_special(const Inode& inode, const std::string& name) {
     const std::string path = directories_.path_of(name);
-    if (make_node(inode, name) != 0) throw_errno("create " + path);
+    if (make_node(inode, name) != 0) {
+      if (errno != EPERM || !is_device(inode)) throw_errno("create " + path);
+      left_out_.devices.add(path);
+      return false;
+    }
     const fetch::FileDescriptor fd(
         ::openat(directories_.fd(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (!fd) throw_errno("open " + path);
-    apply_attributes(fd.get(), inode, path);
+    apply_attributes(fd.get(), inode, path, left_out_);
+    return true;
   }
 
   int make_node(const Inode& inode, const std::string& name) {
@@ -205,6 +216,7 @@ class Extraction {
 
   const format::Metadata& metadata_;
   DirectoryStack directories_;
+  LeftOut left_out_;
   FileFiller filler_;
   std::vector<Level> stack_;
   std::vector<Place> places_;                           // the root first

@@ -58,17 +58,18 @@ struct FileFiller::File {
   std::string path;
   std::uint64_t size;
 
-  void complete() const {
+  void complete(LeftOut& left_out) const {
     // A hole at the end is not part of the file before this.
     if (size > 0 && ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
       throw_errno("write " + path);
     }
-    apply_attributes(fd.get(), inode, path);
+    apply_attributes(fd.get(), inode, path, left_out);
   }
 };
 
-FileFiller::FileFiller(fetch::ChunkStore& chunks, std::function<void(std::uint64_t)> on_progress)
-    : chunks_(chunks), on_progress_(std::move(on_progress)) {}
+FileFiller::FileFiller(fetch::ChunkStore& chunks, LeftOut& left_out,
+                       std::function<void(std::uint64_t)> on_progress)
+    : chunks_(chunks), left_out_(left_out), on_progress_(std::move(on_progress)) {}
 
 FileFiller::~FileFiller() {
   for (const Piece& piece : pieces_) piece.data.wait();
@@ -85,7 +86,7 @@ void FileFiller::add(fetch::FileDescriptor fd, const format::Inode& inode, std::
     request(file, offset, chunk);
     offset += chunk.size;
   }
-  if (file->size == 0) file->complete();
+  if (file->size == 0) file->complete(left_out_);
 }
 
 void FileFiller::finish() {
@@ -115,7 +116,7 @@ void FileFiller::write_next() {
   const File& file = *piece.file;
   write_sparse(file.fd.get(), ByteView(*data).subspan(piece.chunk.offset, piece.chunk.size),
                piece.file_offset, file.path);
-  if (piece.file_offset + piece.chunk.size == file.size) file.complete();
+  if (piece.file_offset + piece.chunk.size == file.size) file.complete(left_out_);
   bytes_ += piece.chunk.size;
   if (on_progress_) on_progress_(bytes_);
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "build/left_out.h"
 #include "fetch/chunk_store.h"
 #include "fetch/file_descriptor.h"
 #include "format/metadata.h"
@@ -18,8 +19,10 @@ namespace puzzlefs::build {
 /// meanwhile, across files. Not thread-safe. The destructor waits for the chunks still asked for.
 class FileFiller {
  public:
-  /// `chunks` must outlive the filler. `on_progress` gets the bytes written so far.
-  FileFiller(fetch::ChunkStore& chunks, std::function<void(std::uint64_t)> on_progress);
+  /// `chunks` and `left_out`, which apply_attributes() gets, must outlive the filler.
+  /// `on_progress` gets the bytes written so far.
+  FileFiller(fetch::ChunkStore& chunks, LeftOut& left_out,
+             std::function<void(std::uint64_t)> on_progress);
   ~FileFiller();
   FileFiller(const FileFiller&) = delete;
   FileFiller& operator=(const FileFiller&) = delete;
@@ -47,6 +50,7 @@ class FileFiller {
   void write_next();
 
   fetch::ChunkStore& chunks_;
+  LeftOut& left_out_;
   const std::function<void(std::uint64_t)> on_progress_;
   std::deque<Piece> pieces_;      // asked for, not written
   std::size_t chunks_ahead_ = 0;  // of pieces_, those that open a chunk

@@ -41,10 +41,17 @@ bool holds(const fetch::Layout& layout, const Descriptor& blob) {
   return file.bytes().size() == blob.size && format::sha256(file.bytes()) == blob.digest;
 }
 
-// Throws CorruptError, naming the file, if it does not hold the blob; NotFoundError without one.
+// Throws CorruptError if the file does not hold the blob as described; NotFoundError without one.
 void verify_file(const fetch::Layout& layout, const Descriptor& blob) {
   if (holds(layout, blob)) return;
-  layout.map_blob(blob.digest);
+  const auto file = layout.map_blob(blob.digest);
+  if (format::sha256(file.bytes()) == blob.digest) {
+    throw CorruptError("The image says that its blob " + blob.digest.to_string() + " has " +
+                       std::to_string(blob.size) + " bytes; it has " +
+                       std::to_string(file.bytes().size()) +
+                       ". So builds the Rust puzzlefs with --compression, and no client takes it "
+                       "from a registry. Build the image with this program.");
+  }
   throw CorruptError("The file " + layout.blob_path(blob.digest).string() +
                      " does not hold the blob that its name says. Delete it and build or pull the "
                      "image again.");

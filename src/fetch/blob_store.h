@@ -28,10 +28,11 @@ class Blob {
   std::optional<MappedFile> file_;
 };
 
-/// Every blob that leaves it was verified against its digest and size. A blob that fails is asked
-/// for once more past HTTP caches; only then the answer is a CorruptError that names blob and
-/// source. A file of the source that fails is a CorruptError at once, as is a descriptor of more
-/// than kMaxBlobSize. Thread-safe.
+/// Every blob that leaves it was verified against its digest, and its size where it comes from
+/// elsewhere; a file of the source may only be no larger. A blob that fails is asked for once more
+/// past HTTP caches; only then the answer is a CorruptError that names blob and source. A file of
+/// the source that fails is a CorruptError at once, as is a descriptor of more than kMaxBlobSize.
+/// Thread-safe.
 class BlobStore {
  public:
   /// `cache` may be null: then nothing is kept. All arguments must outlive the store and the

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -185,11 +186,42 @@ TEST_F(ExtractAsNobody, KeepsTheSetIdBitsOfItsOwnPrograms) {
   EXPECT_EQ(mode_of("program"), 04755U);
 }
 
-TEST_F(ExtractAsNobody, NamesTheDeviceThatItMayNotMake) {
+TEST_F(ExtractAsNobody, LeavesOutTheDevicesThatItMayNotMake) {
   ASSERT_EQ(::mknod((root_ / "null").c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
+  fs::create_hard_link(root_ / "null", root_ / "null.too");
+  test::write_file(root_ / "other", "content");
   build();
   const test::AsNobody unprivileged;
-  EXPECT_THAT(failure(), HasSubstr((target_ / "null").string()));
+  const ExtractResult result = extract(target_);
+  EXPECT_EQ(result.left_out.devices.count, 2U);
+  EXPECT_EQ(result.left_out.devices.first, target_ / "null");
+  EXPECT_EQ(result.inodes, 2U);
+  EXPECT_FALSE(fs::exists(target_ / "null.too"));
+  EXPECT_EQ(test::read_file(target_ / "other"), "content");
+}
+
+TEST_F(ExtractAsNobody, LeavesOutTheAttributesThatItMayNotSet) {
+  test::write_file(root_ / "file", "content");
+  const std::string file = root_ / "file";
+  ASSERT_EQ(::setxattr(file.c_str(), "trusted.mine", "1", 1, 0), 0);
+  ASSERT_EQ(::setxattr(file.c_str(), "user.yours", "2", 1, 0), 0);
+  build();
+  const test::AsNobody unprivileged;
+  const ExtractResult result = extract(target_);
+  EXPECT_EQ(result.left_out.attributes.count, 1U);
+  EXPECT_EQ(result.left_out.attributes.first, "trusted.mine of " + (target_ / "file").string());
+  char value = 0;
+  EXPECT_EQ(::getxattr((target_ / "file").c_str(), "user.yours", &value, 1), 1);
+}
+
+TEST_F(ExtractAsNobody, CountsTheOwnersThatItMayNotGive) {
+  test::write_file(root_ / "mine", "");
+  test::write_file(root_ / "of root", "");
+  ASSERT_EQ(::chown((root_ / "mine").c_str(), 65534, 65534), 0);
+  build();
+  const test::AsNobody unprivileged;
+  const ExtractResult result = extract(target_);
+  EXPECT_EQ(result.left_out.owners.count, 2U);  // with the root directory
 }
 
 }  // namespace

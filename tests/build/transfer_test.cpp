@@ -97,6 +97,22 @@ TEST_F(TransferTest, PushAndPullGiveTheSameImage) {
   }
 }
 
+// The Rust puzzlefs gives compressed chunks the size that they have uncompressed.
+TEST_F(TransferTest, PushRefusesSizesThatNoClientWouldTake) {
+  const RegistryProcess registry;
+  const auto manifest = add_image(layout_, "1", {"chunk"});
+  std::string document(as_text(layout_.map_blob(manifest.digest).bytes()));
+  const std::string_view size = "\"size\":5}";
+  ASSERT_NE(document.find(size), std::string::npos) << document;
+  document.replace(document.find(size), size.size(), "\"size\":9}");
+  auto wrong = manifest;
+  wrong.digest = format::sha256(as_bytes(document));
+  layout_.write_blob(wrong.digest, as_bytes(document));
+  layout_.set_tag("1", wrong);
+  EXPECT_THAT(message_of([&] { push(registry.host(), "1"); }),
+              AllOf(HasSubstr("has 9 bytes; it has 5"), HasSubstr("Rust")));
+}
+
 TEST_F(TransferTest, PushingAgainUploadsNothing) {
   const RegistryProcess registry;
   add_image(layout_, "1", {"one", "two"});

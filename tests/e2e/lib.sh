@@ -167,15 +167,18 @@ no_requests_since() {
 
 # --- Trees and files ----------------------------------------------------------------------------
 
+# list_tree DIR [--without WHAT,…]
 list_tree() {
-  python3 "$here/tree_listing.py" "$1"
+  python3 "$here/tree_listing.py" "$@"
 }
 
-# same_tree EXPECTED_LISTING DIR
+# same_tree EXPECTED_LISTING DIR [--without WHAT,…]
 same_tree() {
-  list_tree "$2" >"$work/actual.listing"
-  diff "$1" "$work/actual.listing" >"$work/diff" ||
-    fail "$2 differs: $(head -n 20 "$work/diff" | cut -c 1-300)"
+  local expected=$1
+  shift
+  list_tree "$@" >"$work/actual.listing"
+  diff "$expected" "$work/actual.listing" >"$work/diff" ||
+    fail "$1 differs: $(head -n 20 "$work/diff" | cut -c 1-300)"
 }
 
 # chunks_of PATH…: the digests of the chunks that hold these files of the tree, each once, sorted.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "build/build_image.h"
+#include "build/source_tree.h"
 #include "format/image_name.h"
 #include "puzzlefs/arguments.h"
 #include "puzzlefs/progress.h"
@@ -49,6 +50,7 @@ void print_json(Terminal& terminal, const format::LayoutName& name,
 void run(Options options, Terminal& terminal) {
   auto name = format::parse_layout_name(options.layout);
   if (name.tag.empty()) name.tag = "latest";
+  build::check_source(options.rootfs, name.path);
   const auto layout = fetch::Layout::create(name.path);
   Progress progress(terminal, "Building");
   options.build.on_progress = [&](std::uint64_t bytes) { progress.update(bytes); };

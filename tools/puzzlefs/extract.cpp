@@ -20,6 +20,18 @@ struct Options {
   ImageFlags image;
 };
 
+void print_left_out(Terminal& terminal, const build::LeftOut& left_out) {
+  const auto say = [&terminal](const build::Omission& omission, const std::string& what) {
+    if (omission.count == 0) return;
+    terminal.err << fmt::format("Left out, as it needs root: {} ({}{}).\n",
+                                counted(omission.count, what), omission.first,
+                                omission.count > 1 ? ", …" : "");
+  };
+  say(left_out.owners, "owner");
+  say(left_out.attributes, "extended attribute");
+  say(left_out.devices, "device");
+}
+
 void run(const Options& options, Terminal& terminal) {
   fetch::Runtime runtime;
   const auto image =
@@ -30,6 +42,7 @@ void run(const Options& options, Terminal& terminal) {
   terminal.err << fmt::format("Extracted {} into {}: {}, {}.\n", image->name(),
                               options.target.string(), counted(result.inodes, "inode"),
                               human_size(result.bytes));
+  print_left_out(terminal, result.left_out);
 }
 
 }  // namespace

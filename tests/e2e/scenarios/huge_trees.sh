@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# A file of 5 GiB that is nearly all hole, and 100,000 files in one directory: neither takes minutes,
+# and the hole is stored neither in the image nor in what is extracted from it.
+source "$(dirname "$0")/../lib.sh"
+
+readonly files=100000
+# Far more than is needed on a busy machine, far less than something quadratic takes.
+readonly patience=90
+
+within_patience() {
+  timeout "$patience" "$@" || fail "$* failed or took more than $patience s"
+}
+
+kib_of() { du -sk "$1" | cut -f 1; }
+
+# --- A sparse file ------------------------------------------------------------------------------
+
+mkdir "$work/sparse"
+truncate -s 5G "$work/sparse/file"
+printf 'middle' | dd of="$work/sparse/file" bs=1 seek=3000000001 conv=notrunc status=none
+printf 'end' | dd of="$work/sparse/file" bs=1 seek=5368709117 conv=notrunc status=none
+
+step "build a sparse file"
+within_patience "$puzzlefs" build "$work/sparse" "$work/layout:sparse"
+(($(kib_of "$work/layout") < 20000)) || fail "the image of a hole has $(kib_of "$work/layout") KiB"
+
+step "mount it"
+mount_image "$work/layout:sparse"
+[[ $(stat -c %s "$mnt/file") == 5368709120 ]] || fail "it has another size"
+for offset in 0 2999999000 5368708096; do
+  cmp -n 1024 -i "$offset" "$work/sparse/file" "$mnt/file"
+done
+unmount
+
+step "extract it"
+within_patience "$puzzlefs" extract "$work/layout:sparse" "$work/copy"
+cmp "$work/sparse/file" "$work/copy/file"
+(($(kib_of "$work/copy/file") <= 64)) || fail "the hole takes $(kib_of "$work/copy/file") KiB"
+rm -r "$work/sparse" "$work/copy"
+
+# --- A large directory --------------------------------------------------------------------------
+
+step "make $files files"
+python3 - "$work/many" "$files" <<'END_OF_SCRIPT'
+import os
+import sys
+os.mkdir(sys.argv[1])
+for index in range(int(sys.argv[2])):
+    with open("%s/a file with a name of usual length %d" % (sys.argv[1], index), "w") as file:
+        if index % 10 == 0:
+            file.write(str(index))
+END_OF_SCRIPT
+list_tree "$work/many" >"$work/listing"
+
+step "build, mount and extract them"
+within_patience "$puzzlefs" build "$work/many" "$work/layout:many"
+mount_image "$work/layout:many"
+within_patience python3 "$here/tree_listing.py" "$mnt" >"$work/actual.listing"
+cmp "$work/listing" "$work/actual.listing"
+unmount
+within_patience "$puzzlefs" extract "$work/layout:many" "$work/copy"
+same_tree "$work/listing" "$work/copy"
+
+step "a delta to them"
+rm "$work/many/a file with a name of usual length 77777"
+echo changed >"$work/many/a file with a name of usual length 5"
+within_patience "$puzzlefs" build --base-layer many "$work/many" "$work/layout:fewer"
+mount_image "$work/layout:fewer"
+[[ $(find "$mnt" -type f | wc -l) == $((files - 1)) ]] || fail "another number of files"
+[[ ! -e "$mnt/a file with a name of usual length 77777" ]] || fail "a deleted file is there"
+[[ $(<"$mnt/a file with a name of usual length 5") == changed ]] || fail "a file did not change"
+unmount
