@@ -237,7 +237,11 @@ std::optional<Inode> Metadata::find_in_layer(std::uint32_t layer, InodeNumber nu
     const auto index =
         lower_bound(inodes.size(), wanted, [&](std::uint32_t i) { return inodes[i].getIno(); });
     if (index == inodes.size() || inodes[index].getIno() != wanted) return std::nullopt;
-    return Inode(inodes[index], max_elements());
+    // The Rust puzzlefs writes the whiteout of a deleted name beside the inode that another name
+    // still has.
+    const bool deleted = inodes[index].getMode().isWht();
+    const bool twice = index + 1 < inodes.size() && inodes[index + 1].getIno() == wanted;
+    return Inode(inodes[deleted && twice ? index + 1 : index], max_elements());
   });
 }
 

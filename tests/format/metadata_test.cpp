@@ -89,6 +89,15 @@ TEST(Metadata, TakesTheTopmostLayerAndHonoursWhiteouts) {
   EXPECT_THROW(metadata.get(InodeNumber{6}), CorruptError);
 }
 
+// What the Rust puzzlefs writes of a file that lost one of its names.
+TEST(Metadata, PrefersAnInodeToAWhiteoutOfItsNumberInTheSameLayer) {
+  const Bytes written = write_metadata({{whiteout(2), file(2, {}), whiteout(3)}}, {});
+  const Metadata metadata(written);
+  ASSERT_TRUE(metadata.find(InodeNumber{2}));
+  EXPECT_EQ(metadata.find(InodeNumber{2})->type(), FileType::kRegular);
+  EXPECT_FALSE(metadata.find(InodeNumber{3}));
+}
+
 TEST(Metadata, RefusesWhatIsNotAMessage) {
   const Bytes blob = write_metadata({{directory(1, {})}}, {});
   EXPECT_THROW(Metadata({}), CorruptError);
