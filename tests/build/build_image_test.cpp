@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <set>
 #include <string>
 
@@ -95,6 +97,30 @@ TEST_F(BuildImage, WritesTheGoldenImagesCompressedChunks) {
   ours.erase(ours.begin());
   theirs.erase(theirs.begin());
   EXPECT_EQ(ours, theirs);
+}
+
+TEST_F(BuildImage, TakesHolesForTheZerosThatTheyAre) {
+  std::string content(5'000'000, '\0');
+  content.replace(1'500'001, 3, "abc");
+  content.replace(3'000'000, 6, "middle");
+  const fs::path file = root_ / "file";
+  for (const bool ends_in_hole : {true, false}) {
+    if (!ends_in_hole) content.back() = 'z';
+    test::write_file(file, content);
+    build("full");
+    fs::remove(file);
+    test::write_file(file, "");
+    fs::resize_file(file, content.size());
+    std::fstream holes(file, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::size_t at = 0; (at = content.find_first_not_of('\0', at)) < content.size(); ++at)
+      holes.seekp(static_cast<std::streamoff>(at)).put(content[at]);
+    holes.close();
+    struct stat status {};
+    ASSERT_EQ(::stat(file.c_str(), &status), 0);
+    EXPECT_LT(status.st_blocks * 512, 100'000) << "the file system knows no holes";
+    build("sparse");
+    EXPECT_EQ(layout_.resolve("sparse").digest, layout_.resolve("full").digest);
+  }
 }
 
 TEST_F(BuildImage, GivesTheSameImageWhateverTheNumberOfThreads) {

@@ -121,6 +121,21 @@ TEST_F(BlobStoreTest, RefusesASizeThatTheBytesDoNotHave) {
   EXPECT_THROW(store_.map(lie), CorruptError);
 }
 
+// The Rust puzzlefs gives compressed chunks the size that they have uncompressed.
+TEST_F(BlobStoreTest, GoesByTheDigestOfAFileThatIsSmallerThanTheImageSays) {
+  const auto layout = Layout::create(temp_ / "layout");
+  layout.write_blob(blob_.digest, as_bytes("content"));
+  auto source = Layout::open(temp_ / "layout");
+  BlobStore store(runtime_, source, nullptr);
+  auto larger = blob_;
+  larger.size = 4711;
+  EXPECT_EQ(read(store, larger), "content");
+  EXPECT_EQ(as_text(store.map(larger).bytes()), "content");
+  auto smaller = blob_;
+  smaller.size = 6;
+  EXPECT_THROW(read(store, smaller), CorruptError);
+}
+
 TEST_F(BlobStoreTest, RefusesAHostileSizeBeforeAskingForAnything) {
   auto hostile = blob_;
   hostile.size = std::uint64_t{1} << 62;
