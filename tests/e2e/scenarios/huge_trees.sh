@@ -13,6 +13,29 @@ within_patience() {
 
 kib_of() { du -sk "$1" | cut -f 1; }
 
+# nonzero_blocks FILE: its size, and the offsets and digests of its blocks that are not all zero.
+# Reading the holes takes the kernel longer than all the rest of this.
+nonzero_blocks() {
+  python3 - "$1" <<'END_OF_SCRIPT'
+import hashlib
+import os
+import sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+size = os.fstat(fd).st_size
+print(size)
+offset = 0
+while offset < size:
+    try:
+        offset = os.lseek(fd, offset, os.SEEK_DATA) // 4096 * 4096
+    except OSError:  # no more of it
+        break
+    block = os.pread(fd, 4096, offset)
+    if any(block):
+        print(offset, hashlib.sha256(block).hexdigest())
+    offset += 4096
+END_OF_SCRIPT
+}
+
 # --- A sparse file ------------------------------------------------------------------------------
 
 mkdir "$work/sparse"
@@ -34,11 +57,22 @@ unmount
 
 step "extract it"
 within_patience "$puzzlefs" extract "$work/layout:sparse" "$work/copy"
-cmp "$work/sparse/file" "$work/copy/file"
+diff <(nonzero_blocks "$work/sparse/file") <(nonzero_blocks "$work/copy/file") ||
+  fail "the extracted file has other contents"
 (($(kib_of "$work/copy/file") <= 64)) || fail "the hole takes $(kib_of "$work/copy/file") KiB"
 rm -r "$work/sparse" "$work/copy"
 
 # --- A large directory --------------------------------------------------------------------------
+
+# list_names DIR: all names with what can be told of them without opening them, and some contents.
+list_names() {
+  (cd "$1" && find . -type f -printf '%P %s %m %U:%G %n\n' | sort && grep -r . --include='*990')
+}
+
+same_names() {
+  list_names "$1" >"$work/actual.listing"
+  cmp "$work/listing" "$work/actual.listing" || fail "$1 differs"
+}
 
 step "make $files files"
 python3 - "$work/many" "$files" <<'END_OF_SCRIPT'
@@ -50,16 +84,15 @@ for index in range(int(sys.argv[2])):
         if index % 10 == 0:
             file.write(str(index))
 END_OF_SCRIPT
-list_tree "$work/many" >"$work/listing"
+list_names "$work/many" >"$work/listing"
 
 step "build, mount and extract them"
 within_patience "$puzzlefs" build "$work/many" "$work/layout:many"
 mount_image "$work/layout:many"
-within_patience python3 "$here/tree_listing.py" "$mnt" >"$work/actual.listing"
-cmp "$work/listing" "$work/actual.listing"
+same_names "$mnt"
 unmount
 within_patience "$puzzlefs" extract "$work/layout:many" "$work/copy"
-same_tree "$work/listing" "$work/copy"
+same_names "$work/copy"
 
 step "a delta to them"
 rm "$work/many/a file with a name of usual length 77777"
