@@ -109,8 +109,8 @@ class HttpClient {
   /// Fails all requests, under way and to come, with UnavailableError. Does not block.
   void close();
 
-  /// Runs `work`, which must not throw, on a worker, and then `done` on the loop: with TransportError
-  /// if the client was closed or destroyed meanwhile.
+  /// Runs `work`, which must not throw, on a worker, and then `done` on the loop: with
+  /// TransportError if the client was closed or destroyed meanwhile.
   void run_aside(std::function<void()> work, Completion<Done> done);
 
   /// On whose loop completions run.
