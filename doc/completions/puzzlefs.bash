@@ -10,6 +10,9 @@ _puzzlefs_options() {
       --plain-http --tls-ca --on-outage --log-file"
     [umount]="--lazy"
     [extract]="--cache-dir --authfile --plain-http --tls-ca --on-outage"
+    [tags]="--authfile --plain-http --tls-ca --format"
+    [digest]="--authfile --plain-http --tls-ca --format"
+    [delete]="--authfile --plain-http --tls-ca"
     [inspect]="--cache-dir --authfile --plain-http --tls-ca --format"
   )
   echo "${options[$1]:-} --help --verbose --version"
@@ -33,7 +36,7 @@ _puzzlefs() {
     --cache-dir | --authfile | --tls-ca | --log-file | --persist | --init-pipe | --threads | --options | -o | -p | -i | -j) return ;;
     *)
       if [[ -z $command ]]; then
-        words="build push pull mount umount extract inspect --help --version"
+        words="build push pull mount umount extract inspect tags digest delete --help --version"
       elif [[ $word == -* ]]; then
         words=$(_puzzlefs_options "$command")
       elif [[ $command == umount ]]; then

@@ -13,6 +13,7 @@
 #include "fetch/registry_errors.h"
 #include "fetch/registry_session.h"
 #include "fetch/retrier.h"
+#include "fetch/tag_lister.h"
 #include "fetch/then.h"
 #include "format/error.h"
 
@@ -20,8 +21,18 @@ namespace puzzlefs::fetch {
 namespace {
 
 std::string scope_for(const format::RegistryName& name, Registry::Access access) {
-  return "repository:" + name.repository +
-         (access == Registry::Access::kPush ? ":pull,push" : ":pull");
+  const auto actions = [&] {
+    switch (access) {
+      case Registry::Access::kPush:
+        return "pull,push";
+      case Registry::Access::kDelete:
+        return "pull,delete";
+      case Registry::Access::kPull:
+        break;
+    }
+    return "pull";
+  };
+  return "repository:" + name.repository + ":" + actions();
 }
 
 std::string accepted_manifests() {
@@ -241,6 +252,35 @@ void Registry::read(const format::Descriptor& blob, Freshness freshness, Complet
                    }
                    done(std::move(answer.response.body));
                  }));
+}
+
+void Registry::list_tags(Completion<std::vector<std::string>> done) {
+  const auto lister = std::make_shared<TagLister>(
+      name(),
+      [impl = impl_](RegistryRequest request, Completion<Answer> answered) {
+        impl->request(std::move(request), std::move(answered));
+      },
+      std::move(done));
+  lister->run();
+}
+
+void Registry::delete_manifest(const format::Digest& digest, Completion<Done> done) {
+  RegistryRequest request{.method = "DELETE", .target = "manifests/" + digest.to_string()};
+  impl_->request(
+      std::move(request), then<Answer>(done, [impl = impl_, digest, done](const Answer& answer) {
+        const int status = answer.response.status;
+        const auto what = digest.to_string() + " from " + impl->repository();
+        if (status == 405) {
+          throw Error(EPERM, "Registry " + impl->name().host +
+                                 " lets nobody delete: " + explain(answer.response) + ".");
+        }
+        if (status != 202 && status != 200) {
+          throw_refusal(impl->name(), "delete the manifest " + what,
+                        impl->repository() + " has no manifest " + digest.to_string() + ".",
+                        answer.response);
+        }
+        done(Done{});
+      }));
 }
 
 void Registry::has_blob(const format::Digest& digest, Completion<bool> done) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fetch/blob_source.h"
 #include "fetch/credentials.h"
@@ -34,7 +35,7 @@ struct FetchedManifest {
 /// Thread-safe. Completions run on the loop.
 class Registry : public BlobSource {
  public:
-  enum class Access { kPull, kPush };
+  enum class Access { kPull, kPush, kDelete };
 
   /// `client` must outlive the registry and the operations started on it.
   Registry(HttpClient& client, format::RegistryName name, Access access, RegistryOptions options);
@@ -54,6 +55,11 @@ class Registry : public BlobSource {
   void put_blob(const format::Digest& digest, RequestBody body, Completion<Done> done);
   void put_manifest(const std::string& reference, const std::string& media_type, Bytes document,
                     Completion<Done> done);
+
+  /// All tags of the repository, in the registry's order.
+  void list_tags(Completion<std::vector<std::string>> done);
+  /// Deletes the manifest of that digest, and with it the tags that stand for it.
+  void delete_manifest(const format::Digest& digest, Completion<Done> done);
 
   /// Changes the deadline for operations started from now on.
   void set_deadline(std::optional<std::chrono::seconds> deadline);

@@ -31,6 +31,7 @@ registry_pid=
 registry=127.0.0.1:0
 registry_auth=
 registry_tls=
+registry_deletes=false
 registry_storage=$work/registry
 readonly access_log=$work/access.log
 
@@ -95,13 +96,14 @@ as_nobody() {
 # --- The registry -------------------------------------------------------------------------------
 
 # start_registry: docker-registry on $registry; the first time on a free port, then on the same one.
-# $registry_auth is added to its configuration, $registry_tls is what it has under http.tls.
+# $registry_auth is added to its configuration, $registry_tls is what it has under http.tls,
+# $registry_deletes whether it lets images be deleted.
 start_registry() {
   local log=$work/registry.err
   cat >"$work/registry.yml" <<END
 version: 0.1
 log: { level: info, accesslog: { disabled: false } }
-storage: { filesystem: { rootdirectory: $registry_storage } }
+storage: { filesystem: { rootdirectory: $registry_storage }, delete: { enabled: $registry_deletes } }
 http: { addr: "$registry"${registry_tls:+, tls: $registry_tls} }
 END
   echo "$registry_auth" >>"$work/registry.yml"

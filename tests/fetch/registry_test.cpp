@@ -95,6 +95,10 @@ class RegistryTest : public testing::Test {
       registry_->get_manifest(reference, std::move(done));
     });
   }
+  std::vector<std::string> list_tags() {
+    return wait_for<std::vector<std::string>>(
+        [&](auto done) { registry_->list_tags(std::move(done)); });
+  }
   void put_blob(std::string_view text) {
     wait_for<Done>([&](Completion<Done> done) {
       registry_->put_blob(format::sha256(as_bytes(text)),
@@ -223,6 +227,61 @@ TEST_F(RegistryTest, AMissingTagIsNamed) {
 TEST_F(RegistryTest, WhatIsNoRegistryIsSaidToBeNone) {
   connect([](const ServedRequest&) { return Reply{.status = 404}; });
   EXPECT_THAT(message_of([&] { read(); }), HasSubstr("is not a registry"));
+}
+
+TEST_F(RegistryTest, ListsTagsPageByPage) {
+  connect([](const ServedRequest& request) {
+    if (request.target == "/v2/team/app/tags/list?n=1000") {
+      return Reply{.headers = {{"Link", "</v2/team/app/tags/list?n=1000&last=b>; rel=\"next\""}},
+                   .body = R"({"name": "team/app", "tags": ["a", "b"]})"};
+    }
+    if (request.target == "/v2/team/app/tags/list?n=1000&last=b") {
+      return Reply{.body = R"({"name": "team/app", "tags": ["c"]})"};
+    }
+    return Reply{};
+  });
+  EXPECT_EQ(list_tags(), (std::vector<std::string>{"a", "b", "c"}));
+}
+
+TEST_F(RegistryTest, ARepositoryMayHaveNoTags) {
+  connect([](const ServedRequest&) { return Reply{.body = R"({"name": "app", "tags": null})"}; });
+  EXPECT_EQ(list_tags(), std::vector<std::string>());
+}
+
+TEST_F(RegistryTest, AListOfTagsThatIsNotOneIsCorrupt) {
+  for (const auto* body : {"<html>", "[]", R"({"tags": "a"})", R"({"tags": [1]})"}) {
+    connect([body](const ServedRequest&) { return Reply{.body = body}; });
+    EXPECT_THROW(list_tags(), CorruptError) << body;
+  }
+}
+
+TEST_F(RegistryTest, AListOfTagsThatNeverEndsIsCorrupt) {
+  connect([](const ServedRequest&) {
+    return Reply{.headers = {{"Link", "</v2/team/app/tags/list?last=a>; rel=\"next\""}},
+                 .body = R"({"tags": ["a"]})"};
+  });
+  EXPECT_THAT(message_of([&] { list_tags(); }), HasSubstr("does not end"));
+}
+
+TEST_F(RegistryTest, AListOfTagsGoesOnAtNoOtherServer) {
+  ScriptedServer other([](const ServedRequest&) { return Reply{}; });
+  connect([link = "<" + other.url("/v2/x") + ">; rel=\"next\""](const ServedRequest&) {
+    return Reply{.headers = {{"Link", link}}, .body = R"({"tags": ["a"]})"};
+  });
+  EXPECT_THROW(list_tags(), CorruptError);
+  EXPECT_EQ(other.requests().size(), 0U);
+}
+
+TEST_F(RegistryTest, ARegistryThatLetsNobodyDeleteSaysSo) {
+  connect([](const ServedRequest& request) {
+    return Reply{.status = request.method == "DELETE" ? 405 : 200};
+  });
+  EXPECT_THAT(message_of([&] {
+                wait_for<Done>([&](Completion<Done> done) {
+                  registry_->delete_manifest(descriptor_of(kBlob).digest, std::move(done));
+                });
+              }),
+              HasSubstr("lets nobody delete"));
 }
 
 TEST_F(RegistryTest, TriesAgainAfterServerErrors) {

@@ -46,6 +46,9 @@ int run(int argc, const char* const* argv, Terminal& terminal) {
   add_umount(app);
   add_extract(app, terminal);
   add_inspect(app, terminal);
+  add_tags(app, terminal);
+  add_digest(app, terminal);
+  add_delete(app, terminal);
   for (CLI::App* command : app.get_subcommands({})) {
     add_verbose_option(*command, verbosity);
     // Options come before the subcommand's own callback, which runs it.

@@ -17,5 +17,8 @@ void add_mount(CLI::App& app);
 void add_umount(CLI::App& app);
 void add_extract(CLI::App& app, Terminal& terminal);
 void add_inspect(CLI::App& app, Terminal& terminal);
+void add_tags(CLI::App& app, Terminal& terminal);
+void add_digest(CLI::App& app, Terminal& terminal);
+void add_delete(CLI::App& app, Terminal& terminal);
 
 }  // namespace puzzlefs::tools
