@@ -21,17 +21,6 @@ std::string mismatch(const format::Descriptor& blob, ByteView bytes) {
                                : fmt::format("bytes with the digest {}", digest.to_string());
 }
 
-/// For bytes that were found here: nothing better can be fetched. The digest alone counts, for the
-/// Rust puzzlefs gives compressed chunks the size that they have uncompressed.
-void verify_local(const format::Descriptor& blob, ByteView bytes, const std::string& path) {
-  const auto digest = format::sha256(bytes);
-  if (digest == blob.digest) return;
-  throw CorruptError(fmt::format(
-      "{} is not the blob {}: it has {} bytes with the digest {}. Delete it and build or pull the "
-      "image again.",
-      path, blob.digest.to_string(), bytes.size(), digest.to_string()));
-}
-
 /// The cache verifies digests, so here the descriptor can only be wrong in the size.
 void verify_cached(const format::Descriptor& blob, ByteView bytes) {
   if (bytes.size() != blob.size) {
@@ -78,10 +67,12 @@ void BlobStore::read(const format::Descriptor& blob, Completion<Bytes> done) {
 }
 
 Blob BlobStore::map(const format::Descriptor& blob) {
+  check_size(blob);
+  if (auto here = map_local(blob)) return std::move(*here);
   const bool copied = blob.size <= kMaxCopiedSize;
   if (copied) {
-    if (auto bytes = read_here(blob)) return Blob(std::move(*bytes));
-  } else if (auto file = map_here(blob)) {
+    if (auto bytes = read_cached(blob)) return Blob(std::move(*bytes));
+  } else if (auto file = map_cached(blob)) {
     return Blob(std::move(*file));
   }
   auto fetched = wait_for<Bytes>(
@@ -92,27 +83,53 @@ Blob BlobStore::map(const format::Descriptor& blob) {
   return Blob(std::move(fetched));
 }
 
+std::optional<BlobStore::LocalFile> BlobStore::open_local(const format::Descriptor& blob) {
+  auto path = source_.local_path(blob.digest);
+  if (path.empty()) return std::nullopt;
+  auto file = open_regular_file(path);
+  const bool is_covered = fs_verity_ != nullptr && fs_verity_->covers(file, path, blob.digest);
+  return LocalFile{std::move(path), std::move(file), is_covered};
+}
+
+/// Nothing better can be fetched than what is here. The digest alone counts, for the Rust puzzlefs
+/// gives compressed chunks the size that they have uncompressed.
+void BlobStore::LocalFile::verify(const format::Descriptor& blob, ByteView bytes) const {
+  if (is_covered) return;
+  const auto digest = format::sha256(bytes);
+  if (digest == blob.digest) return;
+  throw CorruptError(fmt::format(
+      "{} is not the blob {}: it has {} bytes with the digest {}. Delete it and build or pull the "
+      "image again.",
+      path, blob.digest.to_string(), bytes.size(), digest.to_string()));
+}
+
+std::optional<Blob> BlobStore::map_local(const format::Descriptor& blob) {
+  const auto local = open_local(blob);
+  if (!local) return std::nullopt;
+  if (!local->is_covered && blob.size <= kMaxCopiedSize) {
+    auto bytes = read_file(local->file, local->path, blob.size);
+    local->verify(blob, bytes);
+    return Blob(std::move(bytes));
+  }
+  MappedFile file(local->file, local->path);
+  local->verify(blob, file.bytes());
+  return Blob(std::move(file));
+}
+
 std::optional<Bytes> BlobStore::read_here(const format::Descriptor& blob) {
   check_size(blob);
-  if (const auto path = source_.local_path(blob.digest); !path.empty()) {
-    auto bytes = read_file(path, blob.size);
-    verify_local(blob, bytes, path);
-    return bytes;
-  }
+  const auto local = open_local(blob);
+  if (!local) return read_cached(blob);
+  auto bytes = read_file(local->file, local->path, blob.size);
+  local->verify(blob, bytes);
+  return bytes;
+}
+
+std::optional<Bytes> BlobStore::read_cached(const format::Descriptor& blob) {
   if (cache_ == nullptr) return std::nullopt;
   auto bytes = cache_->read(blob.digest);
   if (bytes) verify_cached(blob, *bytes);
   return bytes;
-}
-
-std::optional<MappedFile> BlobStore::map_here(const format::Descriptor& blob) {
-  check_size(blob);
-  if (const auto path = source_.local_path(blob.digest); !path.empty()) {
-    MappedFile file(path);
-    verify_local(blob, file.bytes(), path);
-    return file;
-  }
-  return map_cached(blob);
 }
 
 std::optional<MappedFile> BlobStore::map_cached(const format::Descriptor& blob) {

@@ -3,10 +3,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "fetch/blob_source.h"
 #include "fetch/cache.h"
+#include "fetch/file_descriptor.h"
+#include "fetch/fs_verity.h"
 #include "fetch/mapped_file.h"
 #include "fetch/outcome.h"
 #include "fetch/runtime.h"
@@ -22,6 +25,11 @@ class Blob {
 
   /// 8-byte aligned; valid as long as this object.
   ByteView bytes() const { return file_ ? file_->bytes() : ByteView(memory_); }
+  bool is_mapped() const { return file_.has_value(); }
+  /// Throws CorruptError, naming the file, if bytes that were looked at could not be read from it.
+  void check_intact() const {
+    if (file_) file_->check_intact();
+  }
 
  private:
   Bytes memory_;
@@ -39,11 +47,17 @@ class BlobStore {
   /// operations started on it.
   BlobStore(Runtime& runtime, BlobSource& source, Cache* cache);
 
+  /// From now on files of the source that the kernel answers for are not hashed, as the kernel
+  /// verifies what is read from them. For an image whose manifest was authenticated. `check` must
+  /// outlive the store; call this before other threads use it.
+  void use_fs_verity(FsVerityCheck& check) { fs_verity_ = &check; }
+
   /// The blob's bytes in memory. `done` runs on a worker.
   void read(const format::Descriptor& blob, Completion<Bytes> done);
-  /// The blob for use in place. Up to kMaxCopiedSize it is in memory, so that what was verified
-  /// cannot change. A larger one is mapped: whoever can write to its file can then change it later,
-  /// or end the program by cutting it short. Blocks; not for the loop or a worker.
+  /// The blob for use in place. One that the kernel answers for is mapped, whatever its size; else
+  /// it is in memory up to kMaxCopiedSize, so that what was verified cannot change, and mapped
+  /// beyond: whoever can write to its file can then change it later. Ask Blob::check_intact() after
+  /// looking at it. Blocks; not for the loop or a worker.
   Blob map(const format::Descriptor& blob);
 
   BlobSource& source() { return source_; }
@@ -51,10 +65,21 @@ class BlobStore {
   static constexpr std::uint64_t kMaxCopiedSize = 64 << 20;
 
  private:
+  /// A file of the source that holds a blob.
+  struct LocalFile {
+    std::string path;
+    FileDescriptor file;
+    bool is_covered = false;  // by fs-verity
+
+    /// Throws CorruptError unless `bytes`, which were read from it, are the blob.
+    void verify(const format::Descriptor& blob, ByteView bytes) const;
+  };
+
+  std::optional<LocalFile> open_local(const format::Descriptor& blob);
+  std::optional<Blob> map_local(const format::Descriptor& blob);
   /// The verified blob if it is on this machine.
   std::optional<Bytes> read_here(const format::Descriptor& blob);
-  /// The same, mapped.
-  std::optional<MappedFile> map_here(const format::Descriptor& blob);
+  std::optional<Bytes> read_cached(const format::Descriptor& blob);
   std::optional<MappedFile> map_cached(const format::Descriptor& blob);
   void fetch(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done);
   /// What fetch() got, on a worker: verifies, keeps, asks once more.
@@ -64,6 +89,7 @@ class BlobStore {
   Runtime& runtime_;
   BlobSource& source_;
   Cache* cache_;
+  FsVerityCheck* fs_verity_ = nullptr;  // null: every file is hashed
 };
 
 }  // namespace puzzlefs::fetch

@@ -108,7 +108,11 @@ std::uint64_t file_size(const FileDescriptor& file, const std::filesystem::path&
 }
 
 Bytes read_file(const std::filesystem::path& path, std::uint64_t max_size) {
-  const auto file = open_regular_file(path);
+  return read_file(open_regular_file(path), path, max_size);
+}
+
+Bytes read_file(const FileDescriptor& file, const std::filesystem::path& path,
+                std::uint64_t max_size) {
   const auto size = file_size(file, path);
   if (size > max_size) {
     throw CorruptError(fmt::format("{} has {} bytes, which is more than the {} that it may have.",

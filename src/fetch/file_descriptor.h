@@ -38,6 +38,9 @@ std::uint64_t file_size(const FileDescriptor& file, const std::filesystem::path&
 /// The bytes of a regular file. Throws as open_regular_file(), and CorruptError for a file of more
 /// than `max_size` bytes.
 Bytes read_file(const std::filesystem::path& path, std::uint64_t max_size);
+/// As above, of a file that is open; `path` is for messages.
+Bytes read_file(const FileDescriptor& file, const std::filesystem::path& path,
+                std::uint64_t max_size);
 
 /// Whether a file is on the disk, and not only in the kernel's memory, when writing it returns.
 enum class Durability { kNone, kFlushed };

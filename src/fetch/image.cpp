@@ -7,8 +7,10 @@
 #include <functional>
 #include <utility>
 
+#include "fetch/file_descriptor.h"
 #include "fetch/layout.h"
 #include "format/error.h"
+#include "format/verity.h"
 
 namespace puzzlefs::fetch {
 namespace {
@@ -111,7 +113,7 @@ std::unique_ptr<Image> Image::open(Runtime& runtime, const format::ImageName& na
                                    const ImageOptions& options) {
   std::unique_ptr<Image> image(new Image());
   if (const auto* layout = std::get_if<format::LayoutName>(&name)) {
-    image->open_layout(runtime, *layout);
+    image->open_layout(runtime, *layout, options);
   } else {
     image->open_registry(runtime, std::get<format::RegistryName>(name), options);
   }
@@ -125,7 +127,8 @@ void Image::close() {
   if (client_) client_->close();
 }
 
-void Image::open_layout(Runtime& runtime, const format::LayoutName& name) {
+void Image::open_layout(Runtime& runtime, const format::LayoutName& name,
+                        const ImageOptions& options) {
   auto layout = std::make_unique<Layout>(Layout::open(name.path));
   const auto entry = layout->resolve(name.tag);
   source_ = std::move(layout);
@@ -134,12 +137,18 @@ void Image::open_layout(Runtime& runtime, const format::LayoutName& name) {
     return read_from_layout(*blobs_, descriptor);
   };
   auto document = choose_manifest(read(entry), name.to_string(), read);
-  use_manifest(std::move(document.bytes), document.digest, name.to_string());
+  use_manifest(std::move(document.bytes), document.digest, name.to_string(), options);
   name_ += "@" + manifest_digest_.to_string();
 }
 
 void Image::open_registry(Runtime& runtime, const format::RegistryName& name,
                           const ImageOptions& options) {
+  if (options.require_fs_verity) {
+    throw UsageError(fmt::format(
+        "fs-verity cannot be required of {}: only files of a layout can have it. Pull the image "
+        "and enable it there, or do not require it.",
+        name.to_string()));
+  }
   client_ = std::make_unique<HttpClient>(runtime, options.http);
   cache_ = std::make_unique<Cache>(options.cache_directory.empty() ? default_cache_directory()
                                                                    : options.cache_directory);
@@ -157,7 +166,7 @@ void Image::open_registry(Runtime& runtime, const format::RegistryName& name,
       choose_manifest(std::move(top), name.to_string(), [&](const format::Descriptor& descriptor) {
         return read_by_digest(registry, *cache_, descriptor.digest);
       });
-  use_manifest(std::move(document.bytes), document.digest, name.to_string());
+  use_manifest(std::move(document.bytes), document.digest, name.to_string(), options);
   registry.set_deadline(options.registry.deadline);
 
   if (name.digest) return;
@@ -166,15 +175,47 @@ void Image::open_registry(Runtime& runtime, const format::RegistryName& name,
   cache_->remember(name.to_string(), top_digest);
 }
 
-void Image::use_manifest(Bytes document, const format::Digest& digest, std::string name) {
+void Image::use_manifest(Bytes document, const format::Digest& digest, std::string name,
+                         const ImageOptions& options) {
   const auto title = title_of(digest, name);
   name_ = std::move(name);
   manifest_document_ = std::move(document);
   manifest_digest_ = digest;
+  if (options.manifest_verity) authenticate(options);
   manifest_ = format::parse_manifest(manifest_document_, title);
   metadata_blob_ = blobs_->map(format::metadata_layer(manifest_, title));
-  metadata_ = std::make_unique<format::Metadata>(metadata_blob_->bytes());
+  metadata_ = std::make_unique<format::Metadata>(metadata_blob_->bytes(),
+                                                 metadata_blob_->is_mapped()
+                                                     ? [this] { metadata_blob_->check_intact(); }
+                                                     : std::function<void()>());
   chunks_ = std::make_unique<ChunkStore>(*blobs_, manifest_);
+}
+
+void Image::authenticate(const ImageOptions& options) {
+  const auto wanted = *options.manifest_verity;
+  if (const auto verity = format::verity_digest(manifest_document_); verity != wanted) {
+    throw CorruptError(fmt::format(
+        "{} has the fs-verity digest {}, not {}: it is another image than the one that was asked "
+        "for. \"puzzlefs build\" prints the digest of what it builds.",
+        title_of(manifest_digest_, name_), verity.hex(), wanted.hex()));
+  }
+  fs_verity_ = std::make_unique<FsVerityCheck>(
+      options.require_fs_verity, [this, wanted](const format::Digest& blob) {
+        return blob == manifest_digest_ ? wanted : recorded_verity(blob);
+      });
+  if (const auto path = source_->local_path(manifest_digest_); !path.empty()) {
+    fs_verity_->covers(open_regular_file(path), path, manifest_digest_);
+  }
+  blobs_->use_fs_verity(*fs_verity_);
+}
+
+std::optional<format::Digest> Image::recorded_verity(const format::Digest& blob) const {
+  if (metadata_) return metadata_->verity(blob);
+  // The metadata, before any chunk.
+  const auto& annotations = format::metadata_layer(manifest_, name_).annotations;
+  const auto verity = annotations.find(std::string(format::kVerityAnnotation));
+  if (verity == annotations.end()) return std::nullopt;
+  return format::Digest::parse_hex(verity->second);
 }
 
 }  // namespace puzzlefs::fetch

@@ -10,6 +10,7 @@
 #include "fetch/blob_store.h"
 #include "fetch/cache.h"
 #include "fetch/chunk_store.h"
+#include "fetch/fs_verity.h"
 #include "fetch/registry.h"
 #include "fetch/runtime.h"
 #include "format/image_name.h"
@@ -25,6 +26,11 @@ struct ImageOptions {
   std::chrono::seconds open_deadline{5};
   /// Empty takes default_cache_directory(). Layouts are read in place, without a cache.
   std::filesystem::path cache_directory;
+  /// The fs-verity digest that the manifest must have. It authenticates the image, so that the
+  /// kernel's word on the files of a layout can take the place of hashing them.
+  std::optional<format::Digest> manifest_verity;
+  /// With manifest_verity: whether every file must have fs-verity, or else is hashed.
+  bool require_fs_verity = false;
 };
 
 /// The metadata in memory and the means to get chunks. Thread-safe after construction.
@@ -32,7 +38,8 @@ struct ImageOptions {
 class Image {
  public:
   /// Resolves the name, gets and verifies manifest and metadata. A registry that cannot be reached
-  /// is replaced by what the cache remembers, with a warning. Throws Error. Blocks.
+  /// is replaced by what the cache remembers, with a warning. Throws Error; CorruptError for a
+  /// manifest of another fs-verity digest than the options ask for. Blocks.
   static std::unique_ptr<Image> open(Runtime& runtime, const format::ImageName& name,
                                      const ImageOptions& options);
   ~Image();
@@ -53,17 +60,23 @@ class Image {
 
  private:
   Image() = default;
-  void open_layout(Runtime& runtime, const format::LayoutName& name);
+  void open_layout(Runtime& runtime, const format::LayoutName& name, const ImageOptions& options);
   void open_registry(Runtime& runtime, const format::RegistryName& name,
                      const ImageOptions& options);
+  /// Checks the manifest against the fs-verity digest that it must have, and prepares the check of
+  /// all other files against what the image records.
+  void authenticate(const ImageOptions& options);
+  std::optional<format::Digest> recorded_verity(const format::Digest& blob) const;
   /// Takes the verified manifest and gets the metadata that it names.
-  void use_manifest(Bytes document, const format::Digest& digest, std::string name);
+  void use_manifest(Bytes document, const format::Digest& digest, std::string name,
+                    const ImageOptions& options);
 
   // In the order of need: each is destroyed before what it uses.
   std::string name_;
   std::unique_ptr<HttpClient> client_;
   std::unique_ptr<BlobSource> source_;
   std::unique_ptr<Cache> cache_;
+  std::unique_ptr<FsVerityCheck> fs_verity_;  // null without a digest to start from
   std::unique_ptr<BlobStore> blobs_;
   Bytes manifest_document_;
   format::Digest manifest_digest_;

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 
+#include "fetch/fault_guard.h"
+#include "fetch/file_descriptor.h"
 #include "format/bytes.h"
 
 namespace puzzlefs::fetch {
@@ -12,6 +14,8 @@ class MappedFile {
  public:
   /// Throws NotFoundError if there is no such file, Error for any other failure.
   explicit MappedFile(const std::filesystem::path& path);
+  /// As above, of a file that is open; `path` is for messages.
+  MappedFile(const FileDescriptor& file, const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -19,8 +23,14 @@ class MappedFile {
   /// Page-aligned; empty for an empty file.
   ByteView bytes() const { return bytes_; }
 
+  /// Throws CorruptError, naming the file, if a page of it that was looked at could not be read: it
+  /// then reads as zeros. Bytes that were not hashed must be followed by this before they are used.
+  void check_intact() const;
+
  private:
+  std::filesystem::path path_;
   ByteView bytes_;
+  FaultGuard guard_;
 };
 
 }  // namespace puzzlefs::fetch

@@ -37,15 +37,35 @@ std::string place(std::uint64_t inode) {
                      ".");
 }
 
-// Runs `read` and gives Cap'n Proto's complaints about malformed pointers as ours. `where` is an
-// inode's number or a text, made into words only when needed.
+void require_intact(const IntactCheck& check) {
+  if (check) check();
+}
+
+// Runs `read` and gives Cap'n Proto's complaints about malformed pointers as ours. If what was read
+// could not be had, that is the complaint, whatever came of it. `where` is an inode's number or a
+// text, made into words only when needed.
 template <class Where, class Read>
-auto checked(const Where& where, Read&& read) {
+auto read_checked(const IntactCheck& check, const Where& where, Read&& read) {
   try {
-    return read();
+    const auto result = read();
+    require_intact(check);
+    return result;
+  } catch (const CorruptError&) {
+    require_intact(check);
+    throw;
   } catch (const kj::Exception& error) {
+    require_intact(check);
     fail_at(place(where), error.getDescription().cStr());
   }
+}
+
+// Looks at every page, so that one that cannot be had is noticed now and not by who uses the view:
+// that may be the kernel.
+void touch(ByteView bytes) {
+  constexpr std::size_t kPageSize = 4096;
+  const volatile std::byte* const start = bytes.data();
+  for (std::size_t i = 0; i < bytes.size(); i += kPageSize) static_cast<void>(start[i]);
+  if (!bytes.empty()) static_cast<void>(start[bytes.size() - 1]);
 }
 
 bool is_valid_name(std::string_view name) {
@@ -76,6 +96,11 @@ std::uint32_t lower_bound(std::uint32_t size, const Value& wanted, Key&& key) {
 
 }  // namespace
 
+template <class Read>
+auto Inode::checked(Read&& read) const {
+  return read_checked(*check_intact_, reader_.getIno(), std::forward<Read>(read));
+}
+
 void Inode::fail(std::string_view what) const {
   fail_at(place(reader_.getIno()), what);
 }
@@ -85,9 +110,25 @@ std::uint32_t Inode::bounded(std::uint32_t count) const {
   return count;
 }
 
+InodeNumber Inode::number() const {
+  return checked([&] { return InodeNumber{reader_.getIno()}; });
+}
+
+std::uint32_t Inode::uid() const {
+  return checked([&] { return reader_.getUid(); });
+}
+
+std::uint32_t Inode::gid() const {
+  return checked([&] { return reader_.getGid(); });
+}
+
+std::uint16_t Inode::permissions() const {
+  return checked([&] { return static_cast<std::uint16_t>(reader_.getPermissions() & 07777); });
+}
+
 FileType Inode::type() const {
   using Mode = schema::Inode::Mode;
-  switch (reader_.getMode().which()) {
+  switch (checked([&] { return reader_.getMode().which(); })) {
     case Mode::FIFO:
       return FileType::kFifo;
     case Mode::CHR:
@@ -114,7 +155,7 @@ DeviceNumber Inode::device() const {
     if (value > std::numeric_limits<std::uint32_t>::max()) fail("its device number is too large");
     return static_cast<std::uint32_t>(value);
   };
-  return checked(reader_.getIno(), [&]() -> DeviceNumber {
+  return checked([&]() -> DeviceNumber {
     const auto mode = reader_.getMode();
     if (mode.isChr()) return {narrow(mode.getChr().getMajor()), narrow(mode.getChr().getMinor())};
     if (mode.isBlk()) return {narrow(mode.getBlk().getMajor()), narrow(mode.getBlk().getMinor())};
@@ -123,14 +164,14 @@ DeviceNumber Inode::device() const {
 }
 
 std::uint32_t Inode::entry_count() const {
-  return checked(reader_.getIno(), [&]() -> std::uint32_t {
+  return checked([&]() -> std::uint32_t {
     const auto mode = reader_.getMode();
     return mode.isDir() ? bounded(mode.getDir().getEntries().size()) : 0;
   });
 }
 
 DirEntry Inode::entry(std::uint32_t index) const {
-  return checked(reader_.getIno(), [&]() -> DirEntry {
+  return checked([&]() -> DirEntry {
     const auto entry = element(reader_.getMode().getDir().getEntries(), index);
     const auto name = as_text(as_view(entry.getName()));
     if (!is_valid_name(name)) fail("a directory entry has an impossible name");
@@ -139,14 +180,14 @@ DirEntry Inode::entry(std::uint32_t index) const {
 }
 
 std::uint32_t Inode::chunk_count() const {
-  return checked(reader_.getIno(), [&]() -> std::uint32_t {
+  return checked([&]() -> std::uint32_t {
     const auto mode = reader_.getMode();
     return mode.isFile() ? bounded(mode.getFile().size()) : 0;
   });
 }
 
 ChunkRef Inode::chunk(std::uint32_t index) const {
-  return checked(reader_.getIno(), [&]() -> ChunkRef {
+  return checked([&]() -> ChunkRef {
     const auto piece = element(reader_.getMode().getFile(), index);
     const auto blob = piece.getBlob();
     const ChunkRef ref{Digest::from_bytes(as_view(blob.getDigest())), blob.getOffset(),
@@ -159,7 +200,7 @@ ChunkRef Inode::chunk(std::uint32_t index) const {
 
 std::uint64_t Inode::size() const {
   if (type() == FileType::kSymlink) return symlink_target().size();
-  return checked(reader_.getIno(), [&]() -> std::uint64_t {
+  return checked([&]() -> std::uint64_t {
     const auto mode = reader_.getMode();
     if (!mode.isFile()) return 0;
     const auto pieces = mode.getFile();
@@ -174,7 +215,7 @@ std::uint64_t Inode::size() const {
 }
 
 std::string_view Inode::symlink_target() const {
-  return checked(reader_.getIno(), [&]() -> std::string_view {
+  return checked([&]() -> std::string_view {
     if (!reader_.getMode().isLnk()) return {};
     const auto target = as_text(as_view(reader_.getAdditional().getSymlinkTarget()));
     if (target.empty() || target.size() > kMaxSymlinkSize ||
@@ -185,24 +226,31 @@ std::string_view Inode::symlink_target() const {
 }
 
 std::uint32_t Inode::xattr_count() const {
-  return checked(reader_.getIno(),
-                 [&] { return bounded(reader_.getAdditional().getXattrs().size()); });
+  return checked([&] { return bounded(reader_.getAdditional().getXattrs().size()); });
 }
 
 Xattr Inode::xattr(std::uint32_t index) const {
-  return checked(reader_.getIno(), [&]() -> Xattr {
+  return checked([&]() -> Xattr {
     const auto xattr = element(reader_.getAdditional().getXattrs(), index);
     const auto key = as_text(as_view(xattr.getKey()));
     if (key.empty() || key.size() > kMaxNameSize || key.find('\0') != std::string_view::npos)
       fail("an extended attribute has an impossible name");
-    return {key, as_view(xattr.getVal())};
+    const auto value = as_view(xattr.getVal());
+    if (*check_intact_) touch(value);
+    return {key, value};
   });
 }
 
-Metadata::Metadata(ByteView blob) : blob_(blob) {
+template <class Where, class Read>
+auto Metadata::checked(const Where& where, Read&& read) const {
+  return read_checked(check_intact_, where, std::forward<Read>(read));
+}
+
+Metadata::Metadata(ByteView blob, IntactCheck check_intact)
+    : blob_(blob), check_intact_(std::move(check_intact)) {
   if (blob.size() % sizeof(capnp::word) != 0 || blob.empty())
     throw CorruptError("The image's metadata is not a Cap'n Proto message.");
-  checked("its root", [&] {
+  rootfs_ = checked("its root", [&] {
     capnp::ReaderOptions options;
     // A mount reads the message again and again for as long as it lives, so that a limit on the sum
     // would end it. Every access is bounded by itself instead.
@@ -212,13 +260,14 @@ Metadata::Metadata(ByteView blob) : blob_(blob) {
         kj::arrayPtr(reinterpret_cast<const capnp::word*>(blob.data()),
                      blob.size() / sizeof(capnp::word)),
         options);
-    rootfs_ = message_->getRoot<schema::Rootfs>();
-    if (rootfs_.getManifestVersion() != kManifestVersion)
+    const schema::Rootfs::Reader root = message_->getRoot<schema::Rootfs>();
+    if (root.getManifestVersion() != kManifestVersion)
       throw CorruptError("The image has metadata version " +
-                         std::to_string(rootfs_.getManifestVersion()) +
+                         std::to_string(root.getManifestVersion()) +
                          "; this program reads version 3.");
-    if (rootfs_.getMetadatas().size() == 0) fail_at("its root", "it has no layer");
-    if (rootfs_.getMetadatas().size() > kMaxLayers) fail_at("its root", "it has too many layers");
+    if (root.getMetadatas().size() == 0) fail_at("its root", "it has no layer");
+    if (root.getMetadatas().size() > kMaxLayers) fail_at("its root", "it has too many layers");
+    return root;
   });
 }
 
@@ -241,7 +290,7 @@ std::optional<Inode> Metadata::find_in_layer(std::uint32_t layer, InodeNumber nu
     // still has.
     const bool deleted = inodes[index].getMode().isWht();
     const bool twice = index + 1 < inodes.size() && inodes[index + 1].getIno() == wanted;
-    return Inode(inodes[deleted && twice ? index + 1 : index], max_elements());
+    return view(inodes[deleted && twice ? index + 1 : index]);
   });
 }
 
@@ -262,7 +311,7 @@ Inode Metadata::get(InodeNumber number) const {
 }
 
 std::uint32_t Metadata::layer_count() const {
-  return rootfs_.getMetadatas().size();
+  return checked("its root", [&] { return rootfs_.getMetadatas().size(); });
 }
 
 std::uint32_t Metadata::inode_count(std::uint32_t layer) const {
@@ -275,8 +324,7 @@ std::uint32_t Metadata::inode_count(std::uint32_t layer) const {
 
 Inode Metadata::inode(std::uint32_t layer, std::uint32_t index) const {
   return checked("a layer", [&] {
-    return Inode(element(element(rootfs_.getMetadatas(), layer).getInodes(), index),
-                 max_elements());
+    return view(element(element(rootfs_.getMetadatas(), layer).getInodes(), index));
   });
 }
 

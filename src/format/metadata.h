@@ -6,6 +6,7 @@
 #include <capnp/serialize.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -68,19 +69,24 @@ struct DeviceNumber {
   bool operator==(const DeviceNumber&) const = default;
 };
 
+/// Throws if bytes of the blob that were looked at could not be had, so that something else was
+/// seen in their place. An empty one never does.
+using IntactCheck = std::function<void()>;
+
 /// One inode. A view, cheap to copy; lives as long as its Metadata. Thread-safe.
 class Inode {
  public:
   /// `max_elements` bounds the lists of the inode: no more than its metadata has room for.
-  Inode(schema::Inode::Reader reader, std::uint32_t max_elements)
-      : reader_(reader), max_elements_(max_elements) {}
+  /// `check_intact` is called after each look at the blob and must outlive the inode.
+  Inode(schema::Inode::Reader reader, std::uint32_t max_elements, const IntactCheck& check_intact)
+      : reader_(reader), max_elements_(max_elements), check_intact_(&check_intact) {}
 
-  InodeNumber number() const { return InodeNumber{reader_.getIno()}; }
+  InodeNumber number() const;
   FileType type() const;
-  std::uint32_t uid() const { return reader_.getUid(); }
-  std::uint32_t gid() const { return reader_.getGid(); }
+  std::uint32_t uid() const;
+  std::uint32_t gid() const;
   /// The low 12 bits of st_mode.
-  std::uint16_t permissions() const { return reader_.getPermissions() & 07777; }
+  std::uint16_t permissions() const;
   /// Of a device; both zero for other types.
   DeviceNumber device() const;
 
@@ -103,17 +109,22 @@ class Inode {
  private:
   [[noreturn]] void fail(std::string_view what) const;
   std::uint32_t bounded(std::uint32_t count) const;
+  template <class Read>
+  auto checked(Read&& read) const;
 
   schema::Inode::Reader reader_;
   std::uint32_t max_elements_;
+  const IntactCheck* check_intact_;
 };
 
 /// The parsed blob. Immutable and thread-safe. Not copyable: views point into it.
 class Metadata {
  public:
-  /// `blob` must be 8-byte aligned, must not change, and must outlive this object.
-  /// Throws CorruptError if it is not metadata or of a version that this program does not read.
-  explicit Metadata(ByteView blob);
+  /// `blob` must be 8-byte aligned, must not change, and must outlive this object. `check_intact`
+  /// is for a blob of which parts can turn out to be unreadable: it is called after each look, by
+  /// inodes too, on any thread. Throws what that throws, and CorruptError if the blob is not
+  /// metadata or of a version that this program does not read.
+  explicit Metadata(ByteView blob, IntactCheck check_intact = {});
   Metadata(const Metadata&) = delete;
   Metadata& operator=(const Metadata&) = delete;
 
@@ -138,8 +149,12 @@ class Metadata {
 
  private:
   std::uint32_t max_elements() const;
+  Inode view(schema::Inode::Reader reader) const { return {reader, max_elements(), check_intact_}; }
+  template <class Where, class Read>
+  auto checked(const Where& where, Read&& read) const;
 
   ByteView blob_;
+  const IntactCheck check_intact_;
   std::unique_ptr<capnp::FlatArrayMessageReader> message_;
   schema::Rootfs::Reader rootfs_;
 };

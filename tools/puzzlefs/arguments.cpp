@@ -37,6 +37,14 @@ void Arguments::option(const std::string& names, std::filesystem::path& value,
       ->type_name(type);
 }
 
+void Arguments::option(const std::string& names, std::optional<std::string>& value,
+                       const std::string& type, const std::string& help) {
+  command_
+      .add_option_function<std::string>(
+          names, [&value](const std::string& text) { value = text; }, help)
+      ->type_name(type);
+}
+
 void Arguments::option(const std::string& names, unsigned& value, const std::string& type,
                        const std::string& help) {
   command_.add_option(names, value, help)

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ class Arguments {
   void option(const std::string& names, std::string& value, const std::string& type,
               const std::string& help);
   void option(const std::string& names, std::filesystem::path& value, const std::string& type,
+              const std::string& help);
+  /// Tells an empty value from none.
+  void option(const std::string& names, std::optional<std::string>& value, const std::string& type,
               const std::string& help);
   /// At least 1.
   void option(const std::string& names, unsigned& value, const std::string& type,

@@ -42,6 +42,7 @@ int run(int argc, const char* const* argv, Terminal& terminal) {
   add_build(app, terminal);
   add_push(app, terminal);
   add_pull(app, terminal);
+  add_enable_fs_verity(app, terminal);
   add_mount(app);
   add_umount(app);
   add_extract(app, terminal);

@@ -66,13 +66,36 @@ void ImageFlags::add_outage_to(Arguments& arguments) {
                    "When the registry does not answer, fail after SECONDS (60) or wait for ever");
 }
 
+void ImageFlags::add_verity_to(Arguments& arguments) {
+  arguments.option("-d,--digest", digest_, "HEX",
+                   "Accept only the image whose manifest has this fs-verity digest");
+  arguments.flag("--require-fs-verity", require_fs_verity_,
+                 "Read only files that the kernel verifies; goes with --digest");
+}
+
 fetch::ImageOptions ImageFlags::options() const {
   fetch::ImageOptions options;
   options.registry = registry_.options();
   options.http = registry_.http();
   options.registry.deadline = parse_outage_policy(on_outage_);
   options.cache_directory = absolute_or_empty(cache_directory_);
+  if (digest_) options.manifest_verity = parse_verity_digest(*digest_);
+  if (require_fs_verity_ && !options.manifest_verity) {
+    throw UsageError(
+        "--require-fs-verity goes with --digest, which says what the kernel must find.");
+  }
+  options.require_fs_verity = require_fs_verity_;
   return options;
+}
+
+format::Digest parse_verity_digest(const std::string& text) {
+  try {
+    return format::Digest::parse_hex(text);
+  } catch (const CorruptError&) {
+    throw UsageError("\"" + text +
+                     "\" is no fs-verity digest; that has 64 hexadecimal digits, as \"puzzlefs "
+                     "build\" prints them.");
+  }
 }
 
 format::ImageName parse_source(const std::string& text) {

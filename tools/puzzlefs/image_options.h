@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "fetch/image.h"
@@ -23,11 +24,13 @@ class RegistryFlags {
   bool plain_http_ = false;
 };
 
-/// As above with --cache-dir and, for commands that read chunks, --on-outage.
+/// As above with --cache-dir and, for commands that read chunks, --on-outage, for those that check
+/// the image against a digest --digest and --require-fs-verity.
 class ImageFlags {
  public:
   void add_to(Arguments& arguments);
   void add_outage_to(Arguments& arguments);
+  void add_verity_to(Arguments& arguments);
   /// Throws UsageError. Paths are made absolute, for a daemon that works in "/".
   fetch::ImageOptions options() const;
 
@@ -35,7 +38,12 @@ class ImageFlags {
   RegistryFlags registry_;
   std::filesystem::path cache_directory_;
   std::string on_outage_ = "fail";
+  std::optional<std::string> digest_;
+  bool require_fs_verity_ = false;
 };
+
+/// The fs-verity digest of a manifest, as `build` prints it. Throws UsageError.
+format::Digest parse_verity_digest(const std::string& text);
 
 /// parse_image_name() with the path of a layout made absolute.
 format::ImageName parse_source(const std::string& text);

@@ -94,6 +94,7 @@ void add_mount(CLI::App& app) {
                    "Log there instead of to syslog or standard error");
   options->image.add_to(arguments);
   options->image.add_outage_to(arguments);
+  options->image.add_verity_to(arguments);
   arguments.run([options] { run(*options); });
 }
 

@@ -13,6 +13,7 @@ namespace puzzlefs::tools {
 void add_build(CLI::App& app, Terminal& terminal);
 void add_push(CLI::App& app, Terminal& terminal);
 void add_pull(CLI::App& app, Terminal& terminal);
+void add_enable_fs_verity(CLI::App& app, Terminal& terminal);
 void add_mount(CLI::App& app);
 void add_umount(CLI::App& app);
 void add_extract(CLI::App& app, Terminal& terminal);

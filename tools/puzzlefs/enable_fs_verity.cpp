@@ -1,0 +1,47 @@
+// puzzlefs enable-fs-verity
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "build/enable_verity.h"
+#include "format/image_name.h"
+#include "puzzlefs/arguments.h"
+#include "puzzlefs/image_options.h"
+#include "puzzlefs/progress.h"
+#include "puzzlefs/subcommands.h"
+
+namespace puzzlefs::tools {
+
+namespace {
+
+struct Options {
+  std::string layout;
+  std::string digest;
+};
+
+void run(const Options& options, Terminal& terminal) {
+  const auto name = format::parse_layout_name(options.layout);
+  const auto digest = parse_verity_digest(options.digest);
+  fetch::Runtime runtime;
+  Progress progress(terminal, "Enabling fs-verity");
+  const auto result =
+      build::enable_verity(runtime, name, digest, [&](const build::TransferProgress& at) {
+        progress.update(at.bytes_done, at.bytes_total,
+                        fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
+      });
+  terminal.err << fmt::format("The kernel verifies {} now: {}, {}.\n", name.to_string(),
+                              counted(result.blobs, "blob"), human_size(result.bytes));
+}
+
+}  // namespace
+
+void add_enable_fs_verity(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<Options>();
+  Arguments arguments(app, "enable-fs-verity", "Let the kernel verify the files of an image");
+  arguments.positional("layout", options->layout, "The image's OCI layout, LAYOUT[:TAG]");
+  arguments.positional("digest", options->digest,
+                       "The fs-verity digest of its manifest, as build prints it");
+  arguments.run([options, &terminal] { run(*options, terminal); });
+}
+
+}  // namespace puzzlefs::tools
