@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 
 #include "format/error.h"
@@ -15,8 +16,9 @@
 namespace puzzlefs::fetch {
 
 struct FaultHandler {
-  /// An image has one mapping for its lifetime; else files are mapped while they are hashed.
-  static constexpr std::size_t kMaxRanges = 256;
+  /// An image has one mapping for its lifetime; else files are mapped while they are hashed, one by
+  /// each thread.
+  static constexpr std::size_t kMaxRanges = 4096;
 
   inline static std::array<FaultGuard::Range, kMaxRanges> ranges;
   inline static std::uintptr_t page_size = 0;    // constant once installed
@@ -24,20 +26,21 @@ struct FaultHandler {
 
   static void handle(int, siginfo_t* info, void*) {
     const int saved_errno = errno;
-    if (!replace_page(reinterpret_cast<std::uintptr_t>(info->si_addr))) {
+    if (!replace_page(static_cast<std::byte*>(info->si_addr))) {
       // Nothing of ours: returning repeats the access, and then it ends as it would have.
       ::sigaction(SIGBUS, &previous, nullptr);
     }
     errno = saved_errno;
   }
 
-  static bool replace_page(std::uintptr_t address) {
+  static bool replace_page(std::byte* byte) {
+    const auto address = reinterpret_cast<std::uintptr_t>(byte);
     for (auto& range : ranges) {
       const auto start = range.start.load();
       if (start == 0 || address < start || address >= range.end.load()) continue;
       // First: whoever reads zeros must find this set.
       range.damaged = true;
-      auto* const page = reinterpret_cast<void*>(address & ~(page_size - 1));
+      auto* const page = byte - (address & (page_size - 1));
       return ::mmap(page, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
              MAP_FAILED;
     }
@@ -69,13 +72,25 @@ FaultGuard::FaultGuard(ByteView range) {
     range_ = &free;
     return;
   }
-  throw Error(EMFILE, "Too many files are in use at once.");
+  throw Error(EMFILE, "More files are mapped into memory at once than this program can watch.");
 }
 
 FaultGuard::~FaultGuard() {
   if (range_ == nullptr) return;
   range_->end = 0;
   range_->start = 0;
+}
+
+/// What was read before this call must not be read after the flag: hence a fence, which g++ does
+/// not have for its thread sanitizer.
+bool FaultGuard::intact() const {
+  if (range_ == nullptr) return true;
+#ifdef __SANITIZE_THREAD__
+  std::atomic_signal_fence(std::memory_order_acquire);
+#else
+  std::atomic_thread_fence(std::memory_order_acquire);
+#endif
+  return !range_->damaged.load();
 }
 
 }  // namespace puzzlefs::fetch

@@ -29,7 +29,7 @@ class FaultGuard {
     return *this;
   }
 
-  bool intact() const { return range_ == nullptr || !range_->damaged.load(); }
+  bool intact() const;
 
  private:
   friend struct FaultHandler;

@@ -95,7 +95,7 @@ void enable_fs_verity(const FileDescriptor& file, const std::filesystem::path& p
 bool FsVerityCheck::covers(const FileDescriptor& file, const std::filesystem::path& path,
                            const format::Digest& blob) {
   const auto measured = measure_fs_verity(file, path);
-  const auto recorded = records_(blob);
+  const auto recorded = measured ? records_(blob) : std::nullopt;
   if (measured && recorded) {
     if (*measured == *recorded) return true;
     throw CorruptError(fmt::format(
@@ -114,8 +114,9 @@ bool FsVerityCheck::covers(const FileDescriptor& file, const std::filesystem::pa
   }
   if (!warned_.exchange(true)) {
     spdlog::warn(
-        "The kernel does not verify this image's files, so that each is hashed when it is "
-        "read: {}",
+        "The kernel does not verify all files of this image; those it does not are hashed when "
+        "they "
+        "are read: {}",
         shortcoming);
   }
   return false;

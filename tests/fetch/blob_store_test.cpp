@@ -184,6 +184,35 @@ TEST_F(BlobStoreOnLayoutTest, ALargeBlobIsVerifiedInPlace) {
   EXPECT_THROW(store_.map(large), CorruptError);
 }
 
+TEST_F(BlobStoreOnLayoutTest, ALargeBlobThatIsCutShortInUseIsAnError) {
+  const std::string content(BlobStore::kMaxCopiedSize + 1, 'x');
+  const auto large = MemorySource().add(content);
+  layout_.write_blob(large.digest, as_bytes(content));
+  const auto blob = store_.map(large);
+  const auto path = layout_.blob_path(large.digest);
+  fs::resize_file(path, 1);
+  EXPECT_EQ(blob.bytes().back(), std::byte{0});
+  EXPECT_THAT([&] { blob.check_intact(); }, ThrowsMessage<CorruptError>(HasSubstr(path.native())));
+}
+
+TEST_F(BlobStoreOnLayoutTest, WhatTheKernelDoesNotAnswerForIsHashed) {
+  FsVerityCheck check(false, [](const format::Digest&) { return format::Digest(); });
+  store_.use_fs_verity(check);
+  layout_.write_blob(blob_.digest, as_bytes("content"));
+  EXPECT_EQ(read(store_, blob_), "content");
+  write_text(layout_.blob_path(blob_.digest), "CONTENT");
+  EXPECT_THROW(read(store_, blob_), CorruptError);
+  EXPECT_THROW(store_.map(blob_), CorruptError);
+}
+
+TEST_F(BlobStoreOnLayoutTest, WhatTheKernelDoesNotAnswerForIsRefusedWhereItMust) {
+  FsVerityCheck check(true, [](const format::Digest&) { return format::Digest(); });
+  store_.use_fs_verity(check);
+  layout_.write_blob(blob_.digest, as_bytes("content"));
+  EXPECT_THROW(read(store_, blob_), Error);
+  EXPECT_THROW(store_.map(blob_), Error);
+}
+
 TEST_F(BlobStoreOnLayoutTest, AFalsifiedBlobIsAnErrorThatNamesTheFile) {
   const auto path = layout_.blob_path(blob_.digest);
   for (const auto* wrong : {"CONTENT", "cont", "contents"}) {

@@ -12,6 +12,7 @@
 #include "fetch/layout.h"
 #include "format/error.h"
 #include "format/metadata_writer.h"
+#include "format/verity.h"
 
 namespace puzzlefs::fetch {
 namespace {
@@ -49,6 +50,8 @@ struct SmallImage {
   format::Descriptor descriptor() const {
     return describe(format::kManifestType, as_bytes(document));
   }
+
+  format::Digest verity() const { return format::verity_digest(as_bytes(document)); }
 
   std::string content;
   format::ChunkRef piece;
@@ -90,8 +93,8 @@ class LayoutImageTest : public ::testing::Test {
     store(index);
     layout_.set_tag("tag", describe(format::kIndexType, as_bytes(index)));
   }
-  std::unique_ptr<Image> open() {
-    return Image::open(runtime_, format::LayoutName{layout_.path(), "tag"}, ImageOptions());
+  std::unique_ptr<Image> open(const ImageOptions& options = {}) {
+    return Image::open(runtime_, format::LayoutName{layout_.path(), "tag"}, options);
   }
 
   test::TempDir temp_;
@@ -119,6 +122,31 @@ TEST_F(LayoutImageTest, RefusesAFalsifiedManifest) {
   falsified.back() = ' ';
   std::ofstream(layout_.blob_path(image_.descriptor().digest)) << falsified;
   EXPECT_THROW(open(), CorruptError);
+}
+
+TEST_F(LayoutImageTest, OpensByItsFsVerityDigest) {
+  store(image_);
+  tag_index(index_of({image_.descriptor()}));
+  const auto image = open({.manifest_verity = image_.verity()});
+  EXPECT_EQ(read(*image, image_.piece), "content");
+  EXPECT_THAT([&] { open({.manifest_verity = format::Digest()}); },
+              ThrowsMessage<CorruptError>(
+                  AllOf(HasSubstr(image_.verity().hex()), HasSubstr(format::Digest().hex()))));
+}
+
+TEST_F(LayoutImageTest, HashesWhatTheKernelDoesNotVerify) {
+  store(image_);
+  layout_.set_tag("tag", image_.descriptor());
+  const auto image = open({.manifest_verity = image_.verity()});
+  std::ofstream(layout_.blob_path(image_.piece.blob)) << "CONTENT";
+  EXPECT_THROW(read(*image, image_.piece), CorruptError);
+}
+
+TEST_F(LayoutImageTest, DoesNotOpenWithoutFsVerityWhereThatIsRequired) {
+  store(image_);
+  layout_.set_tag("tag", image_.descriptor());
+  EXPECT_THAT([&] { open({.manifest_verity = image_.verity(), .require_fs_verity = true}); },
+              ThrowsMessage<Error>(HasSubstr("puzzlefs enable-fs-verity")));
 }
 
 TEST_F(LayoutImageTest, RefusesFalsifiedMetadata) {
@@ -252,6 +280,30 @@ TEST_F(RegistryImageTest, OpensWithItsMetadataAndChunks) {
   EXPECT_EQ(image->manifest_digest(), image_.descriptor().digest);
   EXPECT_EQ(image->name(), server_->host() + "/repo:tag@" + image->manifest_digest().to_string());
   EXPECT_EQ(read(*image, image_.piece), "content");
+}
+
+TEST_F(RegistryImageTest, OpensByItsFsVerityDigest) {
+  serve_image(image_);
+  options_.manifest_verity = image_.verity();
+  EXPECT_EQ(read(*open(), image_.piece), "content");
+  options_.manifest_verity = format::Digest();
+  EXPECT_THAT([&] { open(); }, ThrowsMessage<CorruptError>(HasSubstr(image_.verity().hex())));
+}
+
+TEST_F(RegistryImageTest, DoesNotRememberAnImageOfAnotherFsVerityDigest) {
+  serve_image(image_);
+  options_.manifest_verity = format::Digest();
+  EXPECT_THROW(open(), CorruptError);
+  server_.reset();
+  options_.manifest_verity.reset();
+  EXPECT_THROW(open(), UnavailableError);
+}
+
+TEST_F(RegistryImageTest, CannotRequireFsVerity) {
+  serve_image(image_);
+  options_.manifest_verity = image_.verity();
+  options_.require_fs_verity = true;
+  EXPECT_THAT([&] { open(); }, ThrowsMessage<UsageError>(HasSubstr("Pull the image")));
 }
 
 TEST_F(RegistryImageTest, OpeningFetchesNoChunk) {

@@ -5,7 +5,9 @@
 #include <capnp/serialize.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <functional>
+#include <vector>
 
 #include "format/chunk_codec.h"
 #include "format/error.h"
@@ -107,6 +109,57 @@ TEST(Metadata, RefusesWhatIsNotAMessage) {
     Bytes truncated(blob.begin(), blob.begin() + static_cast<std::ptrdiff_t>(size));
     EXPECT_THROW(Metadata(truncated).get(kRootInode), CorruptError) << size;
   }
+}
+
+TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
+  InodeRecord link{.ino = InodeNumber{3}, .type = FileType::kSymlink, .symlink_target = "x"};
+  link.xattrs = {{"user.a", "value"}};
+  const Bytes blob = write_metadata(
+      {{directory(1, {{InodeNumber{2}, "a"}}), file(2, {{kChunk, 0, 100, false}}), link}},
+      {{kChunk, kChunk}});
+  bool intact = true;
+  const auto check = [&] {
+    if (!intact) throw Error(EIO, "It is gone.");
+  };
+  const Metadata metadata(blob, check);
+  const auto root = metadata.get(kRootInode);
+  const auto content = metadata.get(InodeNumber{2});
+  const auto target = metadata.get(InodeNumber{3});
+  const std::vector<std::function<void()>> looks = {[&] { root.number(); },
+                                                    [&] { root.type(); },
+                                                    [&] { root.uid(); },
+                                                    [&] { root.gid(); },
+                                                    [&] { root.permissions(); },
+                                                    [&] { root.device(); },
+                                                    [&] { root.entry_count(); },
+                                                    [&] { root.entry(0); },
+                                                    [&] { root.entry(7); },
+                                                    [&] { content.chunk_count(); },
+                                                    [&] { content.chunk(0); },
+                                                    [&] { content.size(); },
+                                                    [&] { target.size(); },
+                                                    [&] { target.symlink_target(); },
+                                                    [&] { target.xattr_count(); },
+                                                    [&] { target.xattr(0); },
+                                                    [&] { metadata.find({}); },
+                                                    [&] { metadata.get(kRootInode); },
+                                                    [&] { metadata.layer_count(); },
+                                                    [&] { metadata.inode_count(0); },
+                                                    [&] { metadata.inode(0, 0); },
+                                                    [&] { metadata.find_in_layer(0, kRootInode); },
+                                                    [&] { metadata.verity(kChunk); },
+                                                    [&] { metadata.verity_count(); },
+                                                    [&] { metadata.verity_at(0); }};
+  intact = false;
+  for (std::size_t i = 0; i < looks.size(); ++i) {
+    try {
+      looks[i]();
+      ADD_FAILURE() << "look " << i << " believed what it saw";
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(), "It is gone.") << i;
+    }
+  }
+  EXPECT_THROW(Metadata(blob, check), Error);
 }
 
 TEST(Metadata, RefusesAnotherVersion) {

@@ -127,6 +127,33 @@ TEST_F(BuiltImage, ReportsAsJson) {
   EXPECT_EQ(figures["chunks"], 1);
 }
 
+TEST_F(BuiltImage, EnablesFsVerityOnlyOnTheImageThatIsMeant) {
+  const auto layout = path("layout") + ":v1";
+  const auto malformed = puzzlefs({"enable-fs-verity", layout, "abc"});
+  EXPECT_EQ(malformed.code, 2);
+  EXPECT_NE(malformed.err.find("64 hexadecimal digits"), std::string::npos);
+  const auto wrong = puzzlefs({"enable-fs-verity", layout, std::string(64, '0')});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_NE(wrong.err.find("Nothing was changed"), std::string::npos);
+}
+
+TEST_F(BuiltImage, MountRefusesAnotherImageThanTheOneThatIsMeant) {
+  std::filesystem::create_directory(directory_ / "mnt");
+  const auto mount = [&](std::vector<std::string> options) {
+    options.insert(options.begin(), {"mount", "--foreground"});
+    options.insert(options.end(), {path("layout"), path("mnt")});
+    return puzzlefs(options);
+  };
+  const auto wrong = mount({"--digest", std::string(64, '0')});
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_NE(wrong.err.find("another image"), std::string::npos);
+  // As from a shell variable that is not set.
+  EXPECT_EQ(mount({"--digest", ""}).code, 2);
+  const auto pointless = mount({"--require-fs-verity"});
+  EXPECT_EQ(pointless.code, 2);
+  EXPECT_NE(pointless.err.find("--digest"), std::string::npos);
+}
+
 TEST_F(BuiltImage, NamesTheTagsThereAre) {
   const auto result = puzzlefs({"extract", path("layout") + ":v2", path("copy")});
   EXPECT_EQ(result.code, 1);

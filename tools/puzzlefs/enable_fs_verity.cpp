@@ -19,16 +19,19 @@ struct Options {
   std::string digest;
 };
 
-void run(const Options& options, Terminal& terminal) {
-  const auto name = format::parse_layout_name(options.layout);
-  const auto digest = parse_verity_digest(options.digest);
+build::EnableVerityResult enable(const format::LayoutName& name, const format::Digest& digest,
+                                 Terminal& terminal) {
   fetch::Runtime runtime;
   Progress progress(terminal, "Enabling fs-verity");
-  const auto result =
-      build::enable_verity(runtime, name, digest, [&](const build::TransferProgress& at) {
-        progress.update(at.bytes_done, at.bytes_total,
-                        fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
-      });
+  return build::enable_verity(runtime, name, digest, [&](const build::TransferProgress& at) {
+    progress.update(at.bytes_done, at.bytes_total,
+                    fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
+  });
+}
+
+void run(const Options& options, Terminal& terminal) {
+  const auto name = format::parse_layout_name(options.layout);
+  const auto result = enable(name, parse_verity_digest(options.digest), terminal);
   terminal.err << fmt::format("The kernel verifies {} now: {}, {}.\n", name.to_string(),
                               counted(result.blobs, "blob"), human_size(result.bytes));
 }
