@@ -240,7 +240,8 @@ TransferResult pull(fetch::Runtime& runtime, fetch::Registry& registry, const fe
         obtain(runtime, registry, layout, blob, done);
       },
       on_progress);
-  layout.replace_blob(manifest.digest, manifest.document);
+  // A file that is right is left alone: it may have fs-verity.
+  if (!holds(layout, descriptor)) layout.replace_blob(manifest.digest, manifest.document);
   layout.sync();  // before the tag, which must never name what a crash has lost
   layout.set_tag(tag, descriptor);
   result.manifest = descriptor;
