@@ -33,7 +33,7 @@ def options_of_help(command):
 def subcommands_of_help(puzzlefs):
     text = subprocess.run([puzzlefs, "--help"], check=True, capture_output=True, text=True).stdout
     listed = re.search(r"^Subcommands:\n((?:  .*\n)+)", text, re.MULTILINE).group(1)
-    return set(re.findall(r"^  ([a-z]+)", listed, re.MULTILINE))
+    return set(re.findall(r"^  ([a-z-]+)", listed, re.MULTILINE))
 
 
 def options_of_manual():
@@ -43,6 +43,8 @@ def options_of_manual():
         heading = re.match(r"\.S[hs] (.*)", line)
         if heading:
             name = heading.group(1)
+            if name.islower():  # a subcommand, which may have no options
+                sections[name] = set()
         elif line.startswith(".It Fl"):
             flags = re.findall(r"Fl (\S+)", line)
             sections.setdefault(name, set()).update("-" + flag for flag in flags)
