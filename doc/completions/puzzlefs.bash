@@ -7,7 +7,7 @@ _puzzlefs_options() {
     [push]="--authfile --plain-http --tls-ca --format"
     [pull]="--authfile --plain-http --tls-ca --format"
     [mount]="--foreground --options --writable --persist --init-pipe --cache-dir --authfile
-      --plain-http --tls-ca --on-outage --log-file"
+      --plain-http --tls-ca --on-outage --log-file --digest --require-fs-verity"
     [umount]="--lazy"
     [extract]="--cache-dir --authfile --plain-http --tls-ca --on-outage"
     [tags]="--authfile --plain-http --tls-ca --format"
@@ -33,10 +33,12 @@ _puzzlefs() {
   case $previous in
     --format) words="text json" ;;
     --on-outage) words="fail wait" ;;
-    --cache-dir | --authfile | --tls-ca | --log-file | --persist | --init-pipe | --threads | --options | -o | -p | -i | -j) return ;;
+    --cache-dir | --authfile | --tls-ca | --log-file | --persist | --init-pipe) return ;;
+    --threads | --options | --digest | -o | -p | -i | -d | -j) return ;;
     *)
       if [[ -z $command ]]; then
-        words="build push pull mount umount extract inspect tags digest delete --help --version"
+        words="build push pull enable-fs-verity mount umount extract inspect tags digest delete"
+        words+=" --help --version"
       elif [[ $word == -* ]]; then
         words=$(_puzzlefs_options "$command")
       elif [[ $command == umount ]]; then
