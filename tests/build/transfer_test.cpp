@@ -214,6 +214,16 @@ TEST_F(TransferTest, PullReplacesABlobThatIsBrokenInTheLayout) {
   EXPECT_EQ(as_text(layout_.map_blob(digest).bytes()), "two");
 }
 
+TEST_F(TransferTest, PullLeavesFilesAloneThatAreRight) {
+  const RegistryProcess registry;
+  const auto manifest = layout_.blob_path(add_image(layout_, "1", {"one"}).digest);
+  push(registry.host(), "1");
+  // A second name shows whether it is still the same file.
+  std::filesystem::create_hard_link(manifest, directory_ / "manifest");
+  pull(registry.host(), "1", layout_);
+  EXPECT_TRUE(std::filesystem::equivalent(manifest, directory_ / "manifest"));
+}
+
 TEST_F(TransferTest, AManifestThatNoRegistryTakesIsRefusedBeforeAnyUpload) {
   test::ScriptedServer server([](const ServedRequest&) { return Reply{}; });
   std::vector<std::string> chunks;
