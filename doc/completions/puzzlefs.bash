@@ -20,9 +20,8 @@ _puzzlefs_options() {
 
 # _puzzlefs_mounts: the mount points that there are.
 _puzzlefs_mounts() {
-  awk '$3 == "fuse.puzzlefs" { place = $2; sub(/\/ro$/, "", place); at[$2] = place }
-       $3 == "overlay" { overlay[$2] }
-       END { for (image in at) print at[image] in overlay ? at[image] : image }' /proc/self/mounts
+  awk '$3 == "fuse.puzzlefs" { print $2 }
+       $3 == "fuse.puzzlefs.lower" { sub(/\/ro$/, "", $2); print $2 }' /proc/self/mounts
 }
 
 _puzzlefs() {

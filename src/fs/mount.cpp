@@ -138,7 +138,7 @@ void FuseMount::detach() {
   // A device number is given anew as soon as its mount has gone.
   if (!is_connected(session_.get())) return;
   const auto mount = mount_at(mountpoint_);
-  if (mount && mount->device == device_) unmount(mountpoint_, true);
+  if (mount && mount->device == device_) unmount_topmost(mountpoint_, true);
 }
 
 }  // namespace puzzlefs::fs

@@ -11,15 +11,17 @@ struct MountKind {
   bool writable = false;    // the image lies below an overlay
 };
 
-/// Checks the options a user asked for (each may be a comma-separated list, as after mount(8)'s -o)
-/// and adds those that always hold for the image: read-only, permissions checked by the kernel,
-/// type and source. A privileged mount is open to all users and honours devices and set-user-ID
-/// bits unless told otherwise: containers need all three. Returns each option as libfuse takes it
-/// after "-o". Throws UsageError for an option that is unknown or cannot be had, listing those that
-/// can.
+/// Checks the options a user asked for (each may be a comma-separated list, as after mount(8)'s -o,
+/// where a backslash guards a comma) and adds those that always hold for the image: read-only,
+/// permissions checked by the kernel, type and source. A privileged mount is open to all users and
+/// honours devices and set-user-ID bits unless told otherwise: containers need all three. Returns
+/// each option as libfuse takes it after "-o". Throws UsageError for an option that is unknown or
+/// cannot be had, listing those that can.
 std::vector<std::string> complete_mount_options(const std::vector<std::string>& requested,
                                                 const std::string& source, MountKind kind);
 
+/// What the last "fsname=" among the requested options says, else `source`.
+std::string source_option(const std::vector<std::string>& requested, const std::string& source);
 /// The flags of mount(2) among the requested options; the last of contradicting ones wins.
 unsigned long kernel_mount_flags(const std::vector<std::string>& requested);
 

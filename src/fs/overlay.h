@@ -6,8 +6,9 @@
 
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "fetch/file_descriptor.h"
 
 namespace puzzlefs::fs {
 
@@ -21,15 +22,15 @@ struct OverlayOptions {
   std::string source;
 };
 
-/// Not thread-safe.
+/// Not thread-safe. While it exists no other overlay of puzzlefs can use the same mount point or
+/// the same directory for changes: both are locked (flock).
 class Overlay {
  public:
-  /// Makes the directories. Throws Error, saying what to do: without root, where an overlay of
-  /// puzzlefs is mounted already, or if they cannot be made.
+  /// Makes the directories. Throws Error, saying what to do: without root, where one of the
+  /// directories is in use, is no directory or holds what is not overlayfs's.
   Overlay(const std::filesystem::path& mountpoint, OverlayOptions options);
-  /// Removes the directories again, but not the changes, if the overlay was not mounted or was
-  /// taken away by detach(). Otherwise that is for unmount(): the place may be in use anew by now.
-  /// The image must not be mounted any more.
+  /// Removes the directories again, unless the overlay is still mounted, but not the changes. The
+  /// image must not be mounted any more.
   ~Overlay();
   Overlay(const Overlay&) = delete;
   Overlay& operator=(const Overlay&) = delete;
@@ -38,33 +39,33 @@ class Overlay {
   std::filesystem::path lower() const;
 
   /// Mounts the overlay; the image must be mounted and served. A new directory for the changes gets
-  /// the owner, mode and xattrs of the image's root, since those of the upper directory are what
-  /// overlayfs shows. Throws Error.
+  /// the owner, mode and xattrs of the image's root, as far as they may be set, since those of the
+  /// upper directory are what overlayfs shows. Throws Error.
   void mount();
-  /// Takes the overlay away, also while it is busy. Does nothing if it is not mounted. Throws
-  /// Error.
+  /// Takes the overlay away, also while it is busy. Does nothing if it is not mounted. Throws Error
+  /// if another mount covers it.
   void detach();
 
  private:
+  void make_directories();
   std::string mount_data() const;
 
-  std::filesystem::path mountpoint_;  // absolute
-  std::filesystem::path upper_;
-  std::filesystem::path work_;
+  std::filesystem::path mountpoint_;  // as in mountinfo
   OverlayOptions options_;
+  fetch::FileDescriptor place_;  // the directory that the mount hides; locked
+  std::filesystem::path upper_;
+  fetch::FileDescriptor upper_lock_;
+  std::filesystem::path work_;
   bool upper_is_new_ = false;
-  bool in_use_ = false;  // mounted, or unmounted by somebody else
+  std::string device_;  // of the mount, once it is made
 };
-
-/// Whether the text of a mountinfo file shows an overlay of puzzlefs at `mountpoint`, which is
-/// absolute.
-bool is_overlay(std::string_view mountinfo, const std::filesystem::path& mountpoint);
 
 /// Where the image below the overlay at `mountpoint` is mounted.
 std::filesystem::path overlay_lower(const std::filesystem::path& mountpoint);
 
-/// Removes what the overlay needed under its mount point, once nothing is mounted there any more,
-/// but not the changes. What cannot be removed stays.
+/// Waits, for some seconds at most, until no server holds the overlay directories under
+/// `mountpoint`, which nothing may be mounted at, and removes them, as a server that died has left
+/// them. What overlayfs did not make stays.
 void remove_overlay_directories(const std::filesystem::path& mountpoint);
 
 }  // namespace puzzlefs::fs

@@ -93,13 +93,13 @@ class Session::Impl {
       : threads_(std::max(options.threads, 1U)),
         cancel_reads_(options.cancel_reads),
         operations_(tree, chunks),
+        options_(complete_mount_options(
+            options.mount_options, options.source,
+            {.privileged = ::geteuid() == 0, .writable = options.overlay.has_value()})),
         overlay_(options.overlay ? std::make_unique<Overlay>(mountpoint, *options.overlay)
                                  : nullptr),
-        mount_(overlay_ ? overlay_->lower() : mountpoint,
-               complete_mount_options(
-                   options.mount_options, options.source,
-                   {.privileged = ::geteuid() == 0, .writable = options.overlay.has_value()}),
-               Operations::table(), &operations_) {}
+        mount_(overlay_ ? overlay_->lower() : mountpoint, options_, Operations::table(),
+               &operations_) {}
 
   ~Impl() {
     detach();  // before the wait, so that no new requests come
@@ -193,6 +193,7 @@ class Session::Impl {
   const fetch::FileDescriptor ended_ = make_event();  // a serving thread has ended
   std::atomic<std::size_t> ended_count_ = 0;          // how many of them have
   Operations operations_;
+  const std::vector<std::string> options_;  // checked before anything is made
   const std::unique_ptr<Overlay> overlay_;  // null if not writable
   FuseMount mount_;
 };

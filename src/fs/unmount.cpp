@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/algorithm/string/classification.hpp>
 #include <boost/algorithm/string/split.hpp>
 #include <cerrno>
@@ -66,30 +67,39 @@ std::string resolved(const std::filesystem::path& path) {
   return error ? plain : parent / plain.filename();
 }
 
-/// `place` is as in mountinfo.
-void unmount_one(const std::filesystem::path& place, bool lazy) {
-  if (::umount2(place.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return;
-  if (errno == EBUSY) {
-    throw Error(EBUSY, fmt::format("{} is busy: a program has a file open or its working directory "
-                                   "there. End it (fuser -m {} lists it), or unmount lazily.",
-                                   place.native(), place.native()));
+/// `mounts` are those at `place`. Of a writable one umount(8) leaves the image below.
+void unmount_writable(const std::filesystem::path& place, const std::vector<Mount>& mounts,
+                      bool lazy) {
+  const auto overlay = std::find_if(mounts.begin(), mounts.end(),
+                                    [](const Mount& mount) { return mount.type == kOverlayType; });
+  if (overlay != mounts.end() && mounts.back().type != kOverlayType) {
+    throw Error(EBUSY,
+                fmt::format("The image at {0} is covered by a mount of type {1}. Unmount that "
+                            "first, with \"umount {0}\".",
+                            place.native(), mounts.back().type));
   }
-  if (errno != EPERM) throw_errno("unmount " + place.native());
-  fusermount_unmount(place.native(), lazy);
+  if (overlay != mounts.end()) unmount_topmost(place, lazy);
+  unmount_topmost(overlay_lower(place), lazy);
+  // Those who still use it need the directories; its server removes them at the end.
+  if (!lazy) remove_overlay_directories(place);
 }
 
 }  // namespace
 
-std::optional<Mount> find_mount(std::string_view mountinfo, const std::string& mountpoint) {
-  std::optional<Mount> topmost;
+std::vector<Mount> mounts_at(std::string_view mountinfo, const std::string& mountpoint) {
+  std::vector<Mount> found;
   while (!mountinfo.empty()) {
     const auto line = mountinfo.substr(0, mountinfo.find('\n'));
     mountinfo.remove_prefix(std::min(line.size() + 1, mountinfo.size()));
     auto mount = parse_line(line);
-    // A mount on top of another at the same place is listed after it.
-    if (mount && mount->mountpoint == mountpoint) topmost = std::move(mount);
+    if (mount && mount->mountpoint == mountpoint) found.push_back(std::move(*mount));
   }
-  return topmost;
+  return found;
+}
+
+std::optional<Mount> find_mount(std::string_view mountinfo, const std::string& mountpoint) {
+  auto mounts = mounts_at(mountinfo, mountpoint);
+  return mounts.empty() ? std::nullopt : std::optional(std::move(mounts.back()));
 }
 
 std::string read_mountinfo() {
@@ -104,28 +114,32 @@ std::optional<Mount> mount_at(const std::filesystem::path& mountpoint) {
   return find_mount(read_mountinfo(), resolved(mountpoint));
 }
 
+void unmount_topmost(const std::filesystem::path& place, bool lazy) {
+  if (::umount2(place.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0) return;
+  if (errno == EBUSY) {
+    throw Error(EBUSY, fmt::format("{} is busy: a program has a file open or its working directory "
+                                   "there. End it (fuser -m {} lists it), or unmount lazily.",
+                                   place.native(), place.native()));
+  }
+  if (errno != EPERM) throw_errno("unmount " + place.native());
+  fusermount_unmount(place.native(), lazy);
+}
+
 void unmount(const std::filesystem::path& mountpoint, bool lazy) {
   const std::filesystem::path place = resolved(mountpoint);
   const auto mountinfo = read_mountinfo();
-  const auto lower = overlay_lower(place);
-  const bool overlaid = is_overlay(mountinfo, place);
-  const auto mount = find_mount(mountinfo, place);
-  if (overlaid) {
-    unmount_one(place, lazy);
-  } else if (mount && mount->type != kMountType) {
-    throw Error(EINVAL, fmt::format("{} is not a puzzlefs mount: a file system of type {} is "
-                                    "mounted there. Unmount it with umount.",
-                                    mountpoint.native(), mount->type));
-  } else if (mount) {
-    return unmount_one(place, lazy);
-  }
-  // What umount(8) leaves of a writable mount is found here too.
-  const auto image = find_mount(mountinfo, lower);
-  if (!image || image->type != kMountType) {
+  const auto mounts = mounts_at(mountinfo, place);
+  const auto image = find_mount(mountinfo, overlay_lower(place));
+  if (image && image->type == kLowerType) return unmount_writable(place, mounts, lazy);
+  if (mounts.empty()) {
     throw Error(EINVAL, fmt::format("Nothing is mounted at {}.", mountpoint.native()));
   }
-  unmount_one(lower, lazy);
-  remove_overlay_directories(place);
+  if (mounts.back().type != kMountType) {
+    throw Error(EINVAL, fmt::format("{} is not a puzzlefs mount: a file system of type {} is "
+                                    "mounted there. Unmount it with umount.",
+                                    mountpoint.native(), mounts.back().type));
+  }
+  unmount_topmost(place, lazy);
 }
 
 }  // namespace puzzlefs::fs

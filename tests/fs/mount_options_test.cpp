@@ -75,6 +75,8 @@ TEST(MountOptions, OfAnImageBelowAnOverlayAreReadOnlyAllTheSame) {
 TEST(MountOptions, RefuseWhatAnOverlayCannotHave) {
   EXPECT_THAT(refusal("ro", kWritable), HasSubstr("--writable"));
   EXPECT_THAT(refusal("auto_unmount", kWritable), HasSubstr("--writable"));
+  EXPECT_THAT(refusal("allow_root", kWritable), HasSubstr("--writable"));
+  EXPECT_THAT(refusal("subtype=mine", kWritable), HasSubstr("--writable"));
 }
 
 TEST(MountOptions, LeaveOutWhatLibfuseDoesNotKnowAndNeedNot) {
@@ -82,6 +84,28 @@ TEST(MountOptions, LeaveOutWhatLibfuseDoesNotKnowAndNeedNot) {
   EXPECT_THAT(options, Not(Contains("relatime")));
   EXPECT_THAT(options, Not(Contains("diratime")));
   EXPECT_THAT(options, Contains("noatime"));
+}
+
+TEST(MountOptions, OfMount8ItselfAreLeftToIt) {
+  const auto plain = complete_mount_options({}, "image", kByRoot);
+  EXPECT_EQ(complete_mount_options({"defaults,noauto,nofail,_netdev,user,x-systemd.automount"},
+                                   "image", kByRoot),
+            plain);
+  EXPECT_EQ(
+      complete_mount_options({"lazytime,norelatime,nodiratime,strictatime"}, "image", kByRoot),
+      plain);
+}
+
+TEST(MountOptions, MayHoldACommaBehindABackslash) {
+  EXPECT_EQ(complete_mount_options({"nodev,fsname=a\\,b"}, "image", kByRoot).back(),
+            "fsname=a\\,b");
+  EXPECT_EQ(source_option({"nodev,fsname=a\\,b"}, "image"), "a,b");
+  EXPECT_EQ(source_option({"nodev"}, "image"), "image");
+}
+
+TEST(MountOptions, TellAnImageBelowAnOverlayFromOthers) {
+  EXPECT_THAT(complete_mount_options({}, "image", kWritable), Contains("subtype=puzzlefs.lower"));
+  EXPECT_THAT(complete_mount_options({}, "image", kByRoot), Contains("subtype=puzzlefs"));
 }
 
 TEST(MountOptions, CanNameAnotherType) {

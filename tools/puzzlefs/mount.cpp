@@ -1,7 +1,10 @@
 // puzzlefs mount
 #include <memory>
 #include <optional>
+#include <variant>
 
+#include "fetch/paths.h"
+#include "format/error.h"
 #include "fs/daemon.h"
 #include "fs/session.h"
 #include "fs/tree.h"
@@ -49,6 +52,14 @@ void serve(const format::ImageName& name, const fetch::ImageOptions& image_optio
   session.run(on_ready);
 }
 
+// Its files would be read through the mount itself.
+void check_not_hidden(const format::ImageName& name, const std::filesystem::path& mountpoint) {
+  const auto* layout = std::get_if<format::LayoutName>(&name);
+  if (layout == nullptr || !fetch::lies_in(layout->path, mountpoint)) return;
+  throw UsageError("The layout " + layout->path.string() + " lies in the mount point " +
+                   mountpoint.string() + ", where the mount would hide it. Mount it elsewhere.");
+}
+
 void make_absolute(std::filesystem::path& path) {
   if (!path.empty()) path = std::filesystem::absolute(path);
 }
@@ -60,6 +71,7 @@ void run(Options options) {
   options.writable = options.writable || !options.upper.empty();
   // A daemon works in "/".
   for (auto* path : {&options.mountpoint, &options.upper, &options.log_file}) make_absolute(*path);
+  check_not_hidden(name, options.mountpoint);
   if (options.foreground) {
     if (!options.log_file.empty()) log_in_background(options.log_file);
     return serve(name, image_options, options, [&] { init_pipe.tell_success(); });

@@ -38,6 +38,9 @@ fails_with 1 '/dev/fuse|fusermount3' timeout 60 unshare --mount bash -euc '
   "$puzzlefs" mount --cache-dir "$cache" "$image" "$mnt"'
 fails_with 1 "$work" "$puzzlefs" umount "$work"
 fails_with 2 'MOUNTPOINT|mountpoint' "$puzzlefs" mount "$image"
+mkdir "$work/over"
+"$puzzlefs" build "$rootfs/etc/apt" "$work/over/layout" >/dev/null
+fails_with 2 'would hide it' "$puzzlefs" mount "$work/over/layout" "$work/over"
 
 step "busy"
 mount_image "$image"

@@ -69,14 +69,12 @@ unmount
 
 step "a user's own mount is his only, unless he says allow_other and may"
 install -d -o nobody "$work/nobody"
-cp -a "$small" "$work/nobody/small"
-chown -R nobody "$work/nobody"
-as_nobody "$puzzlefs" mount "$work/nobody/small" "$work/nobody"
+as_nobody "$puzzlefs" mount "$small" "$work/nobody"
 ! ls "$work/nobody" 2>/dev/null || fail "root sees the mount of a user"
 as_nobody "$puzzlefs" umount "$work/nobody"
 if ! grep -qs '^user_allow_other' /etc/fuse.conf; then
   fails_with 1 'user_allow_other' as_nobody "$puzzlefs" mount -o allow_other \
-    "$work/nobody/small" "$work/nobody"
+    "$small" "$work/nobody"
 fi
 
 step "fsname and subtype are what /proc/mounts shows"
@@ -85,6 +83,26 @@ mount_image "$small" -o fsname=mine,subtype=special
   fail "it shows $(findmnt -no SOURCE,FSTYPE "$mnt")"
 fails_with 1 'not a puzzlefs mount.*fuse.special' "$puzzlefs" umount "$mnt"
 umount "$mnt"
+"$puzzlefs" mount -f -o subtype=special "$small" "$mnt" &
+daemon=$!
+wait_until mountpoint -q "$mnt"
+kill -TERM "$daemon"
+wait "$daemon" || fail "it ended with $?"
+unmounted || fail "SIGTERM left a mount of another type"
+
+step "as a line of /etc/fstab has them"
+mount_image "$small" -o defaults,nofail,_netdev,x-systemd.automount,relatime,lazytime
+"$mnt/program"
+unmount
+
+step "a user lets others in when /etc/fuse.conf allows it"
+echo user_allow_other >"$work/fuse.conf"
+[[ -e /etc/fuse.conf ]] || touch /etc/fuse.conf
+mount --bind "$work/fuse.conf" /etc/fuse.conf
+as_nobody "$puzzlefs" mount -o allow_other,default_permissions "$small" "$work/nobody"
+cat "$work/nobody/program" >/dev/null || fail "allow_other lets nobody in"
+as_nobody "$puzzlefs" umount "$work/nobody"
+umount /etc/fuse.conf
 
 step "noatime, sync: shown by the kernel"
 mount_image "$small" -o noatime,sync
@@ -103,6 +121,6 @@ wait_until dead
 unmount
 
 step "what cannot be had is refused with what can"
-fails_with 2 '"sloppy".*allow_other.*nodev.*fsname=NAME' "$puzzlefs" mount -o sloppy "$small" "$mnt"
+fails_with 2 '"sloppy".*allow_other.*nodev.*fsname=VALUE' "$puzzlefs" mount -o sloppy "$small" "$mnt"
 fails_with 2 'read-only' "$puzzlefs" mount -o rw "$small" "$mnt"
 ! mountpoint -q "$mnt" || fail "a refused mount is there"
