@@ -177,10 +177,13 @@ void Authorizer::request_token(const std::optional<Credential>& credential,
   request.max_body_size = kMaxTokenDocument;
   request.connect_timeout = patience.connect;
   request.stall_timeout = patience.stall;
-  send_following(client_, std::move(request),
-                 [self = shared_from_this(), asked = Clock::now()](Outcome<Answer> outcome) {
-                   self->finish_request(std::move(outcome), asked);
-                 });
+  // The identity token is in the body, and check_realm() knew nothing of other servers.
+  send_following(
+      client_, std::move(request),
+      [self = shared_from_this(), asked = Clock::now()](Outcome<Answer> outcome) {
+        self->finish_request(std::move(outcome), asked);
+      },
+      Reach::kSameOrigin);
 }
 
 void Authorizer::finish(Outcome<std::string> header) {

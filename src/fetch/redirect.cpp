@@ -20,22 +20,33 @@ bool is_authorization(const std::string& header) {
   return strncasecmp(header.c_str(), kAuthorization.data(), kAuthorization.size()) == 0;
 }
 
-void send_following(HttpClient& client, HttpRequest request, int redirects_left,
+void check_reach(const HttpRequest& request, const HttpRequest& next, Reach reach) {
+  if (reach == Reach::kAnywhere || Url::parse(request.url).same_origin(Url::parse(next.url))) {
+    return;
+  }
+  throw Error(EPROTO, printable_url(request.url) + " is redirected to another server, " +
+                          printable_url(next.url) +
+                          ", which must not see what is sent to the first: refused.");
+}
+
+void send_following(HttpClient& client, HttpRequest request, int redirects_left, Reach reach,
                     Completion<Answer> done) {
   auto sent = request;  // what is large in it is shared
-  client.send(
-      std::move(sent), then<HttpResponse>(done, [&client, request = std::move(request),
-                                                 redirects_left, done](HttpResponse response) {
-        if (!is_redirect(response)) {
-          auto url = Url::parse(request.url);
-          return done(Answer{std::move(response), std::move(url)});
-        }
-        if (redirects_left == 0) {
-          throw Error(ELOOP,
-                      "Cannot get " + printable_url(request.url) + ": it is redirected too often.");
-        }
-        send_following(client, redirected(request, response), redirects_left - 1, done);
-      }));
+  client.send(std::move(sent),
+              then<HttpResponse>(done, [&client, request = std::move(request), redirects_left,
+                                        reach, done](HttpResponse response) {
+                if (!is_redirect(response)) {
+                  auto url = Url::parse(request.url);
+                  return done(Answer{std::move(response), std::move(url)});
+                }
+                if (redirects_left == 0) {
+                  throw Error(ELOOP, "Cannot get " + printable_url(request.url) +
+                                         ": it is redirected too often.");
+                }
+                auto next = redirected(request, response);
+                check_reach(request, next, reach);
+                send_following(client, std::move(next), redirects_left - 1, reach, done);
+              }));
 }
 
 }  // namespace
@@ -75,8 +86,8 @@ HttpRequest redirected(const HttpRequest& request, const HttpResponse& response)
   return next;
 }
 
-void send_following(HttpClient& client, HttpRequest request, Completion<Answer> done) {
-  send_following(client, std::move(request), kMaxRedirects, std::move(done));
+void send_following(HttpClient& client, HttpRequest request, Completion<Answer> done, Reach reach) {
+  send_following(client, std::move(request), kMaxRedirects, reach, std::move(done));
 }
 
 }  // namespace puzzlefs::fetch

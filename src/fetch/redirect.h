@@ -20,7 +20,13 @@ bool is_redirect(const HttpResponse& response);
 /// missing or malformed, or would give up encryption.
 HttpRequest redirected(const HttpRequest& request, const HttpResponse& response);
 
-/// Sends a request, following up to 5 redirects.
-void send_following(HttpClient& client, HttpRequest request, Completion<Answer> done);
+/// Where redirects may lead: anywhere, without the Authorization, or only within the scheme, host
+/// and port of the request, for one that is itself a secret.
+enum class Reach { kAnywhere, kSameOrigin };
+
+/// Sends a request, following up to 5 redirects. Fails with Error (EPROTO), before anything is
+/// sent there, when one leads beyond `reach`.
+void send_following(HttpClient& client, HttpRequest request, Completion<Answer> done,
+                    Reach reach = Reach::kAnywhere);
 
 }  // namespace puzzlefs::fetch

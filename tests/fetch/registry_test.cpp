@@ -407,7 +407,21 @@ class TokenRegistryTest : public RegistryTest {
     connect(server_->host(), with_user(server_->host(), "secret"), access);
   }
 
+  void connect_with_identity_token() {
+    server_ = std::make_unique<ScriptedServer>(
+        [this](const ServedRequest& request) { return answer(request); });
+    RegistryOptions options;
+    std::ofstream(directory_ / "auth.json")
+        << R"({"auths": {")" << server_->host() << R"(": {"identitytoken": "id/7"}}})";
+    options.credentials = Credentials(directory_ / "auth.json");
+    options.deadline = seconds(5);
+    connect(server_->host(), options);
+  }
+
   Reply answer(const ServedRequest& request) {
+    if (request.target.starts_with("/moved")) {
+      return Reply{.status = redirect_, .headers = {{"Location", moved_to_}}};
+    }
     if (request.target.starts_with("/token")) {
       const std::string token = "token-" + std::to_string(++issued_);
       return Reply{.body = R"({"token": ")" + token + R"(", "expires_in": 300})"};
@@ -426,6 +440,8 @@ class TokenRegistryTest : public RegistryTest {
   int issued_ = 0;
   int valid_ = 1;
   std::string realm_;
+  int redirect_ = 307;  // of "/moved"
+  std::string moved_to_;
 };
 
 TEST_F(TokenRegistryTest, GetsATokenWithTheUsersPassword) {
@@ -437,13 +453,7 @@ TEST_F(TokenRegistryTest, GetsATokenWithTheUsersPassword) {
 }
 
 TEST_F(TokenRegistryTest, GetsATokenForAnIdentityToken) {
-  server_ = std::make_unique<ScriptedServer>(
-      [this](const ServedRequest& request) { return answer(request); });
-  RegistryOptions options;
-  std::ofstream(directory_ / "auth.json")
-      << R"({"auths": {")" << server_->host() << R"(": {"identitytoken": "id/7"}}})";
-  options.credentials = Credentials(directory_ / "auth.json");
-  connect(server_->host(), options);
+  connect_with_identity_token();
   EXPECT_EQ(text_of(read()), kBlob);
   const auto request = server_->requests().at(1);
   EXPECT_EQ(request.method, "POST");
@@ -495,6 +505,45 @@ TEST_F(TokenRegistryTest, ATokenServiceInAPrivateNetworkIsRefused) {
   realm_ = "http://169.254.169.254/token";
   connect_with_tokens();
   EXPECT_THAT(message_of([&] { read(); }), HasSubstr("private network"));
+}
+
+TEST_F(TokenRegistryTest, ARequestForATokenDoesNotLeaveItsServer) {
+  ScriptedServer other([](const ServedRequest&) { return Reply{.body = R"({"token": "t"})"}; });
+  moved_to_ = other.url("/token");
+  for (const int status : {302, 303, 307}) {
+    for (const bool identity_token : {true, false}) {
+      redirect_ = status;
+      if (identity_token) {
+        connect_with_identity_token();
+      } else {
+        connect_with_tokens();
+      }
+      realm_ = server_->url("/moved");
+      const auto message = message_of([&] { read(); });
+      EXPECT_THAT(message, HasSubstr(server_->url("/moved") + " is redirected"));
+      EXPECT_THAT(message, HasSubstr(moved_to_));
+      EXPECT_EQ(server_->count(identity_token ? "POST" : "GET", "/moved"), 1U);
+    }
+  }
+  EXPECT_EQ(other.connections(), 0U);
+}
+
+TEST_F(TokenRegistryTest, ATokenServiceMayRedirectWithinItsServer) {
+  for (const bool identity_token : {true, false}) {
+    if (identity_token) {
+      connect_with_identity_token();
+    } else {
+      connect_with_tokens();
+    }
+    issued_ = 0;
+    realm_ = server_->url("/moved");
+    moved_to_ = "/token";
+    EXPECT_EQ(text_of(read()), kBlob);
+    const auto request = server_->requests().at(2);
+    EXPECT_EQ(request.target, "/token");
+    EXPECT_THAT(identity_token ? request.body : request.header("authorization"),
+                HasSubstr(identity_token ? "refresh_token=id%2F7" : "Basic "));
+  }
 }
 
 TEST_F(TokenRegistryTest, ATokenServiceThatRefusesIsFinal) {
