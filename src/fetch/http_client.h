@@ -81,8 +81,8 @@ class TransportError : public UnavailableError {
   std::string reason_;
 };
 
-/// TLS cannot be had at all, since the certificates of the authorities to trust cannot be read. It
-/// will not be better the next time.
+/// TLS cannot be had at all, since the certificates of the system's authorities cannot be read and
+/// no others are given for the server. It will not be better the next time.
 class NoTrustError : public Error {
  public:
   NoTrustError(const std::string& what, const std::string& reason)

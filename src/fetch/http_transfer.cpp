@@ -105,6 +105,7 @@ void HttpTransfer::set_certificates(const HttpOptions& options,
     authorities.len = certificates.authorities.size();
     authorities.flags = CURL_BLOB_NOCOPY;
     set_option(easy, CURLOPT_CAINFO_BLOB, &authorities);
+    own_authorities_ = true;
   }
   if (!certificates.client_chain.empty()) {
     set_option(easy, CURLOPT_SSLCERT, certificates.client_chain.c_str());
@@ -204,9 +205,7 @@ std::exception_ptr HttpTransfer::failure(CURLcode code) const {
                           "). Name the certificate of its authority by --tls-ca, or install it in "
                           "/etc/containers/certs.d/HOST/ as ca.crt."));
   }
-  if (code == CURLE_SSL_CACERT_BADFILE) {
-    return std::make_exception_ptr(NoTrustError(what(), reason));
-  }
+  if (code == CURLE_SSL_CACERT_BADFILE) return bad_authorities(reason);
   if (is_certificate_alert(reason)) {
     return std::make_exception_ptr(Error(
         EPROTO, "Cannot " + what() +
@@ -222,6 +221,16 @@ std::exception_ptr HttpTransfer::failure(CURLcode code) const {
   const auto cause =
       code == CURLE_SSL_CONNECT_ERROR ? TransportError::Cause::kTls : TransportError::Cause::kOther;
   return std::make_exception_ptr(TransportError(cause, what(), reason));
+}
+
+// Who gave authorities of his own wants TLS with them, and nothing less.
+std::exception_ptr HttpTransfer::bad_authorities(const std::string& reason) const {
+  if (!own_authorities_) return std::make_exception_ptr(NoTrustError(what(), reason));
+  return std::make_exception_ptr(
+      Error(EPROTO, "Cannot " + what() +
+                        ": the certificates of the authorities to trust cannot be used (" + reason +
+                        "). See to the file of --tls-ca and to the files *.crt in "
+                        "/etc/containers/certs.d/HOST/: one of them is damaged."));
 }
 
 // Reads from a file on the loop: its caller has just verified it, so that it is in the page cache.

@@ -42,6 +42,7 @@ class HttpTransfer {
   void set_body();
   void add_header(const std::string& header);
   std::exception_ptr failure(CURLcode code) const;
+  std::exception_ptr bad_authorities(const std::string& reason) const;
   std::string what() const;
 
   std::size_t read(char* buffer, std::size_t size);
@@ -59,6 +60,7 @@ class HttpTransfer {
     void operator()(curl_slist* list) const { curl_slist_free_all(list); }
   };
   std::unique_ptr<curl_slist, FreeList> headers_;
+  bool own_authorities_ = false;  // some were given for the server
   std::array<char, CURL_ERROR_SIZE> error_text_{};
 
   FileDescriptor file_;  // of a FileBody

@@ -3,8 +3,10 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -17,6 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxFileSize = 4 << 20;  // the system's bundle has 200 KiB
+constexpr std::array<std::string_view, 3> kBeginnings{"-----BEGIN CERTIFICATE-----",
+                                                      "-----BEGIN TRUSTED CERTIFICATE-----",
+                                                      "-----BEGIN X509 CERTIFICATE-----"};
 
 std::vector<fs::path> default_directories() {
   std::vector<fs::path> directories;
@@ -27,10 +32,17 @@ std::vector<fs::path> default_directories() {
   return directories;
 }
 
+/// Whether it has one of the beginnings that OpenSSL knows.
+bool has_certificate(std::string_view text) {
+  return std::any_of(kBeginnings.begin(), kBeginnings.end(), [&](std::string_view beginning) {
+    return text.find(beginning) != std::string_view::npos;
+  });
+}
+
 std::string read_certificates(const fs::path& file) {
   const auto bytes = read_file(file, kMaxFileSize);
   const auto text = as_text(bytes);
-  if (text.find("-----BEGIN ") == std::string_view::npos) {
+  if (!has_certificate(text)) {
     throw CorruptError(
         fmt::format("{} holds no certificate in PEM form, which starts with \"-----BEGIN "
                     "CERTIFICATE-----\".",
@@ -55,7 +67,8 @@ std::vector<fs::path> files_in(const fs::path& directory) {
 /// The other half of a client's pair.
 fs::path partner(fs::path file, const char* extension) {
   const auto other = fs::path(file).replace_extension(extension);
-  if (!fs::exists(other)) {
+  std::error_code ignored;
+  if (!fs::exists(other, ignored)) {
     throw NotFoundError(fmt::format("There is {0}, but not {1}: a client's certificate needs both.",
                                     file.native(), other.native()));
   }

@@ -153,6 +153,25 @@ TEST_F(RegistryTest, ARegistryOfThisMachineNeedsNoAuthoritiesToTrust) {
   EXPECT_EQ(text_of(blob), kBlob);
 }
 
+TEST_F(RegistryTest, AuthoritiesThatCannotBeUsedAreNoReasonToDoWithoutTls) {
+  const auto file = directory_ / "own.pem";
+  std::ofstream(file) << "-----BEGIN CERTIFICATE-----\njunk\n-----END CERTIFICATE-----\n";
+  for (const auto* system : {"", "/no/such.pem"}) {
+    HttpClient client(runtime_, {.certificates = TlsCertificates(file), .ca_file = system});
+    ScriptedServer server(fails_first(0, {}));
+    Registry registry(client, format::parse_registry_name(server.host() + "/app:1"),
+                      Registry::Access::kPull, {});
+    const auto message = message_of([&] {
+      wait_for<Bytes>([&](Completion<Bytes> done) {
+        registry.read(descriptor_of(kBlob), Freshness::kAny, std::move(done));
+      });
+    });
+    EXPECT_THAT(message, HasSubstr("authorities to trust cannot be used"));
+    EXPECT_THAT(message, HasSubstr("--tls-ca"));
+    EXPECT_TRUE(server.requests().empty());
+  }
+}
+
 TEST_F(RegistryTest, AsksForABlobByItsDigest) {
   connect(fails_first(0, {}));
   EXPECT_EQ(text_of(read()), kBlob);

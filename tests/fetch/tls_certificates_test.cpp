@@ -79,6 +79,19 @@ TEST_F(TlsCertificatesTest, MustBePem) {
     EXPECT_THAT(error.what(), HasSubstr((directory_ / "own.pem").string()));
   }
   EXPECT_THROW(find("registry.example", directory_ / "missing.pem"), NotFoundError);
+  put("own.pem", "-----BEGIN PRIVATE KEY-----\nkey\n-----END PRIVATE KEY-----\n");
+  EXPECT_THROW(find("registry.example", directory_ / "own.pem"), CorruptError);
+}
+
+TEST_F(TlsCertificatesTest, MayCarryTheTrustOfOpenSsl) {
+  put("own.pem", "# text\n-----BEGIN TRUSTED CERTIFICATE-----\n");
+  EXPECT_THAT(find("registry.example", directory_ / "own.pem").authorities, HasSubstr("TRUSTED"));
+}
+
+TEST_F(TlsCertificatesTest, APairThatCannotBeLookedAtLacksAHalf) {
+  put("first/one.example/me.cert", kOne);
+  std::filesystem::create_symlink("me.key", directory_ / "first/one.example/me.key");
+  EXPECT_THROW(find("one.example"), NotFoundError);
 }
 
 TEST_F(TlsCertificatesTest, AreNotSoughtOutsideOfTheDirectories) {
