@@ -4,6 +4,7 @@
 #include "fetch/http_client.h"
 
 #include <curl/curl.h>
+#include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -12,9 +13,11 @@
 #include <future>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
+#include "fetch/file_descriptor.h"
 #include "fetch/http_transfer.h"
 #include "fetch/url.h"
 
@@ -22,6 +25,7 @@ namespace puzzlefs::fetch {
 namespace {
 
 constexpr std::size_t kIdleHandles = 16;
+constexpr std::uint64_t kMaxBundleSize = 4 << 20;  // the system's has 200 KiB
 
 using boost::asio::posix::stream_descriptor;
 
@@ -88,6 +92,8 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   void start_queued();
   void start(Queued queued);
   const ServerCertificates& certificates_for(const std::string& url);
+  const std::string& system_authorities();
+  std::string system_bundle();
   EasyHandle take_easy();
   void act(curl_socket_t fd, int events);
   void complete_finished();
@@ -110,6 +116,7 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   // All below belongs to the loop's thread. The multi handle uses the sockets until it is freed,
   // so it comes after them; transfers use the certificates.
   std::unordered_map<std::string, ServerCertificates> certificates_;  // by server, once asked for
+  std::optional<std::string> system_authorities_;                     // PEM, once asked for
   boost::asio::steady_timer timer_;
   std::unordered_map<curl_socket_t, std::shared_ptr<WatchedSocket>> sockets_;
   std::unordered_map<CURL*, Active> active_;
@@ -190,7 +197,33 @@ const ServerCertificates& HttpClient::Impl::certificates_for(const std::string& 
   const auto server = Url::parse(url).server();
   const auto known = certificates_.find(server);
   if (known != certificates_.end()) return known->second;
-  return certificates_.emplace(server, options_.certificates.find(server)).first->second;
+  auto found = options_.certificates.find(server);
+  // libcurl takes one set of authorities: its own file is not looked at besides.
+  if (!found.authorities.empty()) found.authorities += system_authorities();
+  return certificates_.emplace(server, std::move(found)).first->second;
+}
+
+// Empty where there are none: the server's own may be all that is wanted.
+const std::string& HttpClient::Impl::system_authorities() {
+  if (system_authorities_) return *system_authorities_;
+  const auto file = system_bundle();
+  system_authorities_.emplace();
+  try {
+    if (!file.empty()) system_authorities_ = as_text(read_file(file, kMaxBundleSize));
+  } catch (const Error& error) {
+    spdlog::debug("Without the system's authorities: {}", error.what());
+  }
+  return *system_authorities_;
+}
+
+// What libcurl would look at by itself.
+std::string HttpClient::Impl::system_bundle() {
+  if (!options_.ca_file.empty()) return options_.ca_file;
+  const EasyHandle easy(curl_easy_init());
+  if (!easy) throw std::bad_alloc();
+  const char* file = nullptr;
+  curl_easy_getinfo(easy.get(), CURLINFO_CAINFO, &file);
+  return file == nullptr ? std::string() : file;
 }
 
 EasyHandle HttpClient::Impl::take_easy() {

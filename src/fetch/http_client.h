@@ -57,7 +57,8 @@ struct HttpOptions {
   std::string user_agent = "puzzlefs/" PUZZLEFS_VERSION;
   /// What single servers take besides the system's authorities.
   TlsCertificates certificates = TlsCertificates();
-  /// The system's authorities, a PEM file; empty takes those that libcurl was built with.
+  /// The system's authorities, a PEM file, read once; empty takes those that libcurl was built
+  /// with.
   std::string ca_file;
 };
 

@@ -99,7 +99,7 @@ void HttpTransfer::set_certificates(const HttpOptions& options,
   CURL* const easy = easy_.get();
   if (!options.ca_file.empty()) set_option(easy, CURLOPT_CAINFO, options.ca_file.c_str());
   if (!certificates.authorities.empty()) {
-    // In place of the system's file. Its directory, where there is one, is looked at all the same.
+    // In place of the system's file, which is part of it.
     curl_blob authorities{};
     authorities.data = const_cast<char*>(certificates.authorities.data());
     authorities.len = certificates.authorities.size();

@@ -21,7 +21,8 @@ using EasyHandle = std::unique_ptr<CURL, FreeEasy>;
 
 class HttpTransfer {
  public:
-  /// `easy` is fresh or was reset; `certificates` are the server's and must outlive the transfer.
+  /// `easy` is fresh or was reset. `certificates` are the server's, with the system's authorities
+  /// where there are any of its own, and must outlive the transfer.
   /// Throws Error when the request cannot be made.
   HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options,
                const ServerCertificates& certificates);

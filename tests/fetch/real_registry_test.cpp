@@ -159,6 +159,21 @@ TEST_F(TlsRegistryTest, IsNotTrustedWithoutACertificate) {
   }
 }
 
+TEST_F(TlsRegistryTest, IsTrustedForTheSystemsAuthoritiesBesidesOthers) {
+  const test::RegistryProcess other({.tls = true});
+  const auto use = [&](const test::RegistryProcess& process, const std::filesystem::path& system) {
+    HttpClient client(runtime_, {.certificates = TlsCertificates(other.certificate()),
+                                 .ca_file = system.string()});
+    Registry registry(client, format::parse_registry_name(process.host() + "/team/app:1"),
+                      Registry::Access::kPush, {});
+    put(registry, kBlob);
+  };
+  EXPECT_NO_THROW(use(*process_, process_->certificate()));
+  EXPECT_NO_THROW(use(other, process_->certificate()));
+  EXPECT_NO_THROW(use(other, directory_ / "missing.pem"));
+  EXPECT_THROW(use(*process_, other.certificate()), Error);
+}
+
 /// With TLS, for clients that show a certificate.
 class ClientCertificateTest : public RealRegistryTest {
  protected:
