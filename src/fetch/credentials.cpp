@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string_view>
@@ -23,6 +24,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxFileSize = 1 << 20;
+constexpr const char* kHubUrl = "https://index.docker.io/v1/";
+// All that Docker Hub is called in `credHelpers`.
+constexpr std::array<const char*, 4> kHubKeys{"docker.io", "index.docker.io",
+                                              "registry-1.docker.io", kHubUrl};
 
 std::string environment(const char* name) {
   const char* const value = std::getenv(name);
@@ -92,16 +97,21 @@ std::optional<Credential> decode(const Json& entry, const std::string& key, cons
   return credential;
 }
 
-// What docker calls a server in front of a helper.
-std::string helper_key(const std::string& host) {
-  return is_docker_hub(host) ? "https://index.docker.io/v1/" : host;
+// What a helper may know a server as: docker calls its Hub by its old name, podman and skopeo by
+// the one that images have.
+std::vector<std::string> helper_keys(const std::string& host) {
+  if (is_docker_hub(host)) return {kHubUrl, "docker.io"};
+  return {host};
 }
 
 // A helper that fails is no reason to fail: much can be read by anybody.
 std::optional<Credential> ask(const std::string& helper, const std::string& host,
                               const fs::path& file) {
   try {
-    return ask_credential_helper(helper, helper_key(host));
+    for (const auto& key : helper_keys(host)) {
+      if (auto credential = ask_credential_helper(helper, key)) return credential;
+    }
+    return std::nullopt;
   } catch (const Error& error) {
     spdlog::warn("{} (It is named by {}.)", error.what(), file.native());
     return std::nullopt;
@@ -113,7 +123,12 @@ std::string helper_for(const Json& document, const std::string& host, const fs::
   const auto helpers = document.find("credHelpers");
   if (helpers == document.end()) return {};
   if (!helpers->is_object()) fail(file, "has a \"credHelpers\" that is not a JSON object");
-  return text_member(*helpers, host.c_str(), file);
+  std::vector<std::string> keys{host};
+  if (is_docker_hub(host)) keys.insert(keys.end(), kHubKeys.begin(), kHubKeys.end());
+  for (const auto& key : keys) {
+    if (auto helper = text_member(*helpers, key.c_str(), file); !helper.empty()) return helper;
+  }
+  return {};
 }
 
 std::optional<Credential> find_entry(const Json& document, const format::RegistryName& name,

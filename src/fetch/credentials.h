@@ -29,8 +29,8 @@ class Credentials {
 
   /// What the first file that has something says: by the helper for the host, the most specific
   /// entry, or the helper for all hosts. A helper that fails is passed over with a warning. Throws
-  /// Error if a file named by the user cannot be read or a file is not valid. Blocks as long as a
-  /// helper takes, 30 s at most.
+  /// Error if a file named by the user cannot be read or a file is not valid. Blocks as long as the
+  /// helpers take, 30 s at most for each answer.
   std::optional<Credential> find(const format::RegistryName& name) const;
 
  private:

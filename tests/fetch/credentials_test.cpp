@@ -231,6 +231,32 @@ TEST_F(CredentialHelperTest, KnowsDockerHubByItsOldName) {
   EXPECT_EQ(user_of(Credentials(), "debian"), "hub");
 }
 
+TEST_F(CredentialHelperTest, KnowsDockerHubByItsNameInImages) {
+  make_keeper("store", "docker.io", "hub");
+  write("docker/config.json", R"({"credsStore": "store"})");
+  EXPECT_EQ(user_of(Credentials(), "debian"), "hub");
+  EXPECT_EQ(user_of(Credentials(), "h.example/debian"), "nobody");
+}
+
+TEST_F(CredentialHelperTest, IsAskedForDockerHubByItsOldNameFirst) {
+  make_helper("store",
+              "read -r server || true\n"
+              R"(echo "{\"Username\": \"$server\", \"Secret\": \"secret\"}")");
+  write("docker/config.json", R"({"credsStore": "store"})");
+  EXPECT_EQ(user_of(Credentials(), "debian"), "https://index.docker.io/v1/");
+  EXPECT_EQ(user_of(Credentials(), "h.example/debian"), "h.example");
+}
+
+TEST_F(CredentialHelperTest, ForDockerHubIsNamedInManyWays) {
+  make_keeper("hub", "https://index.docker.io/v1/", "hub");
+  for (const std::string key :
+       {"docker.io", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"}) {
+    write("auth.json", R"({"credHelpers": {")" + key + R"(": "hub"}})");
+    EXPECT_EQ(user_of(Credentials(directory_ / "auth.json"), "debian"), "hub") << key;
+    EXPECT_EQ(user_of(Credentials(directory_ / "auth.json"), "h.example/debian"), "nobody") << key;
+  }
+}
+
 TEST_F(CredentialHelperTest, MayGiveAnIdentityToken) {
   make_keeper("store", "h.example", "<token>");
   write("docker/config.json", R"({"credsStore": "store"})");
