@@ -38,20 +38,10 @@ struct Extent {
   std::uint64_t size;
 };
 
-[[noreturn]] void throw_changed(const WalkedFile& file) {
-  throw Error(EBUSY, "The file " + file.path +
-                         " changed while it was read; build again when nothing writes to it.");
-}
-
 void append_file(const WalkedFile& file, ContentStream& stream,
                  const std::function<void(std::uint64_t)>& on_progress) {
-  FileReader reader(file.fd, file.size, file.path);
-  std::uint64_t rest = file.size;
-  for (;;) {
-    const std::size_t size = reader.read(stream.space());
-    if (size > rest || (size == 0 && rest > 0)) throw_changed(file);
-    if (size == 0) return;
-    rest -= size;
+  FileReader reader(file.fd, file.status, file.path);
+  while (const std::size_t size = reader.read(stream.space())) {
     stream.append(size);
     if (on_progress) on_progress(stream.size());
   }
@@ -171,7 +161,8 @@ BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout
 
   std::vector<Extent> extents;
   auto inodes = walk_tree(rootfs, base, [&](const WalkedFile& file) {
-    extents.push_back({file.record, stream.size(), file.size});
+    extents.push_back(
+        {file.record, stream.size(), static_cast<std::uint64_t>(file.status.st_size)});
     append_file(file, stream, options.on_progress);
   });
   stream.finish();

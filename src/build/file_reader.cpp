@@ -16,10 +16,13 @@ constexpr std::uint64_t kLargeFile = 1 << 20;
 
 }  // namespace
 
-FileReader::FileReader(int fd, std::uint64_t size, const std::string& path)
-    : fd_(fd), size_(size), path_(path) {
-  if (size < kLargeFile) {
-    data_end_ = size;
+FileReader::FileReader(int fd, const struct stat& opened, const std::string& path)
+    : fd_(fd),
+      size_(static_cast<std::uint64_t>(opened.st_size)),
+      modified_(opened.st_mtim),
+      path_(path) {
+  if (size_ < kLargeFile) {
+    data_end_ = size_;
     return;
   }
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -40,12 +43,18 @@ std::size_t FileReader::read(std::span<std::byte> space) {
     space = space.first(
         static_cast<std::size_t>(std::min<std::uint64_t>(space.size(), data_end_ - offset_)));
   }
+  const std::size_t got = read_data(space);
+  if (got > size_ - offset_ || (got == 0 && offset_ < size_)) throw_changed();
+  if (got == 0) expect_unchanged();
+  offset_ += got;
+  return got;
+}
+
+std::size_t FileReader::read_data(std::span<std::byte> space) const {
   for (;;) {
     const ssize_t got = ::pread(fd_, space.data(), space.size(), static_cast<off_t>(offset_));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw_errno("read " + path_);
-    offset_ += static_cast<std::size_t>(got);
-    return static_cast<std::size_t>(got);
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) throw_errno("read " + path_);
   }
 }
 
@@ -60,7 +69,25 @@ std::uint64_t FileReader::seek(std::uint64_t offset, int whence) const {
   const off_t found = ::lseek(fd_, static_cast<off_t>(offset), whence);
   if (found >= 0) return static_cast<std::uint64_t>(found);
   // ENXIO: no more data. Anything else: a file system that knows nothing of holes.
-  return errno == ENXIO || whence == SEEK_HOLE ? size_ : offset;
+  if (errno != ENXIO) return whence == SEEK_HOLE ? size_ : offset;
+  expect_unchanged();  // or what was cut off would pass for a hole up to the old end
+  return size_;
+}
+
+// The time of modification tells of what the size cannot: a file written to in place, or cut off
+// and filled again. Not the time of change, which a new link to the file moves too.
+void FileReader::expect_unchanged() const {
+  struct stat now {};
+  if (::fstat(fd_, &now) != 0) throw_errno("examine " + path_);
+  if (static_cast<std::uint64_t>(now.st_size) != size_ || now.st_mtim.tv_sec != modified_.tv_sec ||
+      now.st_mtim.tv_nsec != modified_.tv_nsec) {
+    throw_changed();
+  }
+}
+
+void FileReader::throw_changed() const {
+  throw Error(EBUSY, "The file " + path_ +
+                         " changed while it was read; build again when nothing writes to it.");
 }
 
 }  // namespace puzzlefs::build

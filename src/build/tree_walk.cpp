@@ -160,10 +160,7 @@ class Walk {
                              "changes it.");
     }
     record.xattrs = read_xattrs(fd.get(), path);
-    on_file_({.record = records_.size() - 1,
-              .fd = fd.get(),
-              .size = static_cast<std::uint64_t>(opened.st_size),
-              .path = path});
+    on_file_({.record = records_.size() - 1, .fd = fd.get(), .status = opened, .path = path});
   }
 
   DirectoryStack directories_;

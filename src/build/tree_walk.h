@@ -2,6 +2,8 @@
 // "How a tree becomes a stream").
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -17,7 +19,7 @@ namespace puzzlefs::build {
 struct WalkedFile {
   std::size_t record;  // its index among the records that walk_tree() returns
   int fd;              // the walk's; closed after the call
-  std::uint64_t size;
+  const struct stat& status;
   const std::string& path;  // for messages
 };
 

@@ -89,7 +89,7 @@ TEST(TreeWalk, ShowsEachRegularFileOnceInTheOrderOfNumbers) {
 
   std::vector<std::string> seen;
   walk_tree(root.path(), nullptr, [&](const WalkedFile& file) {
-    seen.push_back(file.path + " " + std::to_string(file.size));
+    seen.push_back(file.path + " " + std::to_string(file.status.st_size));
   });
   EXPECT_THAT(seen, ElementsAre((root / "b").string() + " 2", (root / "a/inner").string() + " 1"));
 }
