@@ -179,6 +179,18 @@ TEST_F(HostileImage, DeviceNumberThatLinuxDoesNotKnow) {
   EXPECT_THROW(extract({{directory(1, {entry(2, "device")}), device}}), Error);
 }
 
+// Which Linux refuses with EPERM to everybody: no want of privilege where root extracts.
+TEST_F(HostileImage, AttributeThatASymbolicLinkCannotHave) {
+  InodeRecord link = symlink(2, "target");
+  link.xattrs = {{"user.key", {}}};
+  const std::vector<std::vector<InodeRecord>> layers = {{directory(1, {entry(2, "link")}), link}};
+  if (test::is_root()) {
+    EXPECT_THROW(extract(layers), Error);
+  } else {
+    EXPECT_EQ(extract(layers).left_out.attributes.count, 1U);
+  }
+}
+
 // The Rust puzzlefs leaves the entries of deleted files in their directory.
 TEST_F(HostileImage, EntriesOfDeletedFilesAreLeftOut) {
   const auto result = extract(
