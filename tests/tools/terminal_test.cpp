@@ -20,7 +20,9 @@ TEST(HumanSize, UsesTheLargestFittingUnit) {
 
 TEST(Harmless, ReplacesControlCharactersOnly) {
   EXPECT_EQ(harmless("a\x1b[31m\nb\x7f"), "a?[31m?b?");
+  EXPECT_EQ(harmless("a\xc2\x9b[31mb\xc2\x80\xc2"), "a?[31mb?\xc2");
   EXPECT_EQ(harmless("ünï"), "ünï");
+  EXPECT_EQ(harmless("\xc2\xa0\xc2\xbf"), "\xc2\xa0\xc2\xbf");
 }
 
 TEST(Counted, AgreesInNumber) {

@@ -1,5 +1,6 @@
 #include "puzzlefs/logging.h"
 
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/dist_sink.h>
 #include <spdlog/sinks/null_sink.h>
@@ -12,8 +13,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "format/error.h"
+#include "puzzlefs/terminal.h"
 
 namespace puzzlefs::tools {
 
@@ -37,14 +40,34 @@ std::shared_ptr<spdlog::sinks::dist_sink_mt> outlet() {
       spdlog::default_logger()->sinks().front());
 }
 
-void use(spdlog::sink_ptr sink, const std::string& pattern) {
-  sink->set_pattern(pattern);
+// The %* of patterns: the message, made harmless.
+class HarmlessText : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm& /*time*/,
+              spdlog::memory_buf_t& line) override {
+    const auto text = harmless({message.payload.data(), message.payload.size()});
+    line.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<HarmlessText>();
+  }
+};
+
+void use(spdlog::sink_ptr sink, const std::string& pattern, const std::string& line_end = "\n") {
+  auto formatter =
+      std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::local, line_end);
+  formatter->add_flag<HarmlessText>('*').set_pattern(pattern);
+  sink->set_formatter(std::move(formatter));
   outlet()->set_sinks({std::move(sink)});
 }
 
-void log_to_file(const fs::path& file) {
-  use(std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()),
-      "%Y-%m-%dT%H:%M:%S.%e%z [%P] %l: %v");
+// Makes missing directories.
+spdlog::sink_ptr open_sink(const fs::path& file) {
+  return std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
+}
+
+void use_file(spdlog::sink_ptr sink) {
+  use(std::move(sink), "%Y-%m-%dT%H:%M:%S.%e%z [%P] %l: %*");
 }
 
 // syslog(3) drops messages without a word where nobody listens.
@@ -88,22 +111,39 @@ void set_log_level(int verbosity) {
 }
 
 void log_to_stderr() {
-  use(std::make_shared<spdlog::sinks::stderr_sink_mt>(), "puzzlefs: %l: %v");
+  use(std::make_shared<spdlog::sinks::stderr_sink_mt>(), "puzzlefs: %l: %*");
 }
 
-void log_in_background(const fs::path& file) {
-  if (file.empty() && syslog_listens()) {
-    use(std::make_shared<spdlog::sinks::syslog_sink_mt>("puzzlefs", LOG_PID, LOG_DAEMON, false),
-        "%v");
+std::function<void()> open_log_file(const fs::path& file) {
+  const auto directory = fs::absolute(file).parent_path();
+  std::error_code error;
+  if (!fs::is_directory(directory, error)) {
+    throw Error(ENOENT, "Cannot log to " + file.string() + ": there is no directory " +
+                            directory.string() + ".");
+  }
+  try {
+    return [sink = open_sink(file)] { use_file(sink); };
+  } catch (const spdlog::spdlog_ex& failure) {
+    throw Error(EACCES, "Cannot log to " + file.string() + ": " + failure.what() + ".");
+  }
+}
+
+void log_in_background() {
+  if (syslog_listens()) {
+    use(std::make_shared<spdlog::sinks::syslog_sink_mt>("puzzlefs", LOG_PID, LOG_DAEMON, true),
+        "%*", "");
     return;
   }
-  const fs::path chosen = file.empty() ? default_log_file() : file;
+  const fs::path file = default_log_file();
   try {
-    log_to_file(chosen);
-  } catch (const spdlog::spdlog_ex& error) {
-    if (!file.empty())
-      throw Error(EACCES, "Cannot log to " + file.string() + ": " + error.what() + ".");
-    use(std::make_shared<spdlog::sinks::null_sink_mt>(), "%v");
+    auto sink = open_sink(file);
+    spdlog::warn("No syslog listens here; messages go to {} from now on.", file.string());
+    use_file(std::move(sink));
+  } catch (const spdlog::spdlog_ex&) {
+    spdlog::warn(
+        "Nothing will be logged: no syslog listens here and {}. Choose a file with --log-file.",
+        file.empty() ? "there is no home directory" : file.string() + " cannot be written");
+    use(std::make_shared<spdlog::sinks::null_sink_mt>(), "%*");
   }
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
+#include <functional>
 
 namespace puzzlefs::tools {
 
@@ -11,12 +11,19 @@ namespace puzzlefs::tools {
 /// UsageError for another value of it.
 void set_log_level(int verbosity);
 
+// Wherever messages go, control characters in them are replaced as by harmless().
+
 /// Logs to standard error: the default of every command.
 void log_to_stderr();
 
-/// Logs to `file`; without one to syslog where it listens, else to puzzlefs.log in /var/log for
-/// root, $XDG_STATE_HOME/puzzlefs or ~/.local/state/puzzlefs for others. Throws Error only if
-/// `file` is given and cannot be opened: a mount must not fail for want of a log.
-void log_in_background(const std::filesystem::path& file);
+/// Opens `file`, in a directory that must exist, and gives what makes messages go there from then
+/// on. Throws Error.
+std::function<void()> open_log_file(const std::filesystem::path& file);
+
+/// Logs to syslog where it listens, else to puzzlefs.log in /var/log for root,
+/// $XDG_STATE_HOME/puzzlefs or ~/.local/state/puzzlefs for others, which it says where messages
+/// went before. If that file cannot be written it says that nothing will be logged: a mount must
+/// not fail for want of a log.
+void log_in_background();
 
 }  // namespace puzzlefs::tools

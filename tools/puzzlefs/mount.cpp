@@ -72,14 +72,17 @@ void run(Options options) {
   // A daemon works in "/".
   for (auto* path : {&options.mountpoint, &options.upper, &options.log_file}) make_absolute(*path);
   check_not_hidden(name, options.mountpoint);
+  // Before anything is mounted: it may fail.
+  const auto use_log_file =
+      options.log_file.empty() ? std::function<void()>() : open_log_file(options.log_file);
   if (options.foreground) {
-    if (!options.log_file.empty()) log_in_background(options.log_file);
+    if (use_log_file) use_log_file();
     return serve(name, image_options, options, [&] { init_pipe.tell_success(); });
   }
   fs::run_in_background([&](const std::function<void()>& ready) {
     init_pipe.close();
     serve(name, image_options, options, [&] {
-      log_in_background(options.log_file);
+      use_log_file ? use_log_file() : log_in_background();
       ready();
     });
   });

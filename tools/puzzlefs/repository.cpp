@@ -69,7 +69,8 @@ format::Digest digest_of(const format::ImageName& name, const RegistryFlags& fla
 void print_tags(const Options& options, Terminal& terminal) {
   const auto tags = tags_of(parse_source(options.name), options.registry);
   if (options.format == OutputFormat::kJson) {
-    terminal.out << Json{{"tags", tags}}.dump(2) << "\n";
+    // ASCII only: JSON leaves some control characters as they are.
+    terminal.out << Json{{"tags", tags}}.dump(2, ' ', true) << "\n";
     return;
   }
   for (const auto& tag : tags) terminal.out << harmless(tag) << "\n";

@@ -17,6 +17,11 @@ Terminal::Terminal(std::ostream& out_stream, std::ostream& err_stream)
 std::string harmless(std::string text) {
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  // U+0080 to U+009F: U+009B, for one, begins a command as ESC [ does.
+  for (std::size_t at = 0; (at = text.find('\xc2', at)) != std::string::npos; ++at) {
+    const unsigned char next = at + 1 < text.size() ? text[at + 1] : 0;
+    if (next >= 0x80 && next < 0xa0) text.replace(at, 2, "?");
+  }
   return text;
 }
 

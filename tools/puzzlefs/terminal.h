@@ -17,8 +17,9 @@ class Terminal {
   bool shows_progress;
 };
 
-/// `text` with control characters replaced by '?': error texts can hold what a registry or an image
-/// says, which must not steer a terminal.
+/// `text` with control characters, ends of lines among them, replaced by '?'. For all that is
+/// printed of what a registry or an image says, which must not steer a terminal or pass for a
+/// message of its own.
 std::string harmless(std::string text);
 
 /// "512 B", "1.2 MiB": a size for people, in powers of 1024.

@@ -5,6 +5,11 @@ source "$(dirname "$0")/../lib.sh"
 
 readonly image=$state/layout
 
+# said FILE PATTERN: the file is one line, which matches.
+said() {
+  [[ $(wc -l <"$1") == 1 && $(<"$1") =~ $2 ]] || fail "no line \"$2\": $(<"$1")"
+}
+
 step "usable when mount returns, and over when umount was called"
 mount_image "$image"
 cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
@@ -13,15 +18,35 @@ unmount
 wait_until gone "$daemon"
 
 step "without a syslog, and without anything else in /dev"
-export puzzlefs image cache mnt rootfs
+export puzzlefs image cache mnt rootfs work
 # shellcheck disable=SC2016  # for the inner shell
 timeout 60 unshare --mount bash -euc '
   mount -t tmpfs tmpfs /dev
   mknod -m 666 /dev/fuse c 10 229
   mknod -m 666 /dev/null c 1 3
-  "$puzzlefs" mount --cache-dir "$cache" "$image" "$mnt"
-  cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
-  "$puzzlefs" umount "$mnt"' || fail "no mount without a syslog"
+  for option in rw ro; do
+    mount -t tmpfs -o "$option" tmpfs /var/log
+    "$puzzlefs" mount --cache-dir "$cache" "$image" "$mnt" 2>"$work/$option"
+    cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
+    "$puzzlefs" umount "$mnt"
+  done' || fail "no mount without a syslog"
+said "$work/rw" 'messages go to /var/log/puzzlefs.log'
+said "$work/ro" 'Nothing will be logged.* /var/log/puzzlefs.log .*--log-file'
+
+step "a log file of one's choice"
+mount_image --log-file "$work/chosen" "$image" 2>"$work/stderr"
+[[ ! -s $work/stderr && -e $work/chosen ]] || fail "no quiet log file: $(<"$work/stderr")"
+unmount
+mkdir "$work/unused"
+for place in "" --foreground; do
+  # A mount that got further would make directories in "unused".
+  # shellcheck disable=SC2086  # or there would be an empty argument
+  fails_with 1 "no directory $work/none" timeout 60 "$puzzlefs" mount $place \
+    --log-file "$work/none/log" --persist "$work/unused" "$image" "$mnt"
+done
+rmdir "$work/unused"
+[[ ! -e $work/none ]] || fail "the directory of the log file was made"
+! mountpoint -q "$mnt" || fail "mounted without the log file"
 
 step "without standard streams"
 "$puzzlefs" mount --cache-dir "$cache" "$image" "$mnt" <&- >&- 2>&-
