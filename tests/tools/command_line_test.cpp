@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../support/temp_dir.h"
@@ -21,12 +22,13 @@ struct Result {
   std::string err;
 };
 
-Result puzzlefs(std::vector<std::string> arguments) {
+Result puzzlefs(std::vector<std::string> arguments, bool shows_progress = false) {
   std::vector<const char*> argv = {"puzzlefs"};
   for (const auto& argument : arguments) argv.push_back(argument.c_str());
   std::ostringstream out;
   std::ostringstream err;
   Terminal terminal(out, err);
+  terminal.shows_progress = shows_progress;
   const int code = run(static_cast<int>(argv.size()), argv.data(), terminal);
   return {code, out.str(), err.str()};
 }
@@ -116,6 +118,19 @@ TEST_F(BuiltImage, ExtractsWhatWasBuilt) {
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(read_text(directory_ / "copy/sub/file"), "contents");
   EXPECT_EQ(std::filesystem::read_symlink(directory_ / "copy/link"), "sub/file");
+}
+
+// The progress line is erased before the last line comes, and never after.
+TEST_F(BuiltImage, SaysTheResultOnALineOfItsOwn) {
+  const std::string erase = "\r\x1b[K";
+  for (const auto& [arguments, result] :
+       std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"build", path("tree"), path("layout") + ":v1"}, "Built "},
+           {{"extract", path("layout") + ":v1", path("copy")}, "Extracted "}}) {
+    const auto text = puzzlefs(arguments, true).err;
+    ASSERT_NE(text.find(erase), std::string::npos) << text;
+    EXPECT_EQ(text.rfind(erase) + erase.size(), text.find(result)) << text;
+  }
 }
 
 TEST_F(BuiltImage, ReportsAsJson) {

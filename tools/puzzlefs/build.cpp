@@ -47,14 +47,19 @@ void print_json(Terminal& terminal, const format::LayoutName& name,
   terminal.out << object.dump(2) << "\n";
 }
 
+build::BuildResult build_tree(Options& options, const format::LayoutName& name,
+                              Terminal& terminal) {
+  const auto layout = fetch::Layout::create(name.path);
+  Progress progress(terminal, "Building");
+  options.build.on_progress = [&](std::uint64_t bytes) { progress.update(bytes); };
+  return build::build_image(options.rootfs, layout, name.tag, options.build);
+}
+
 void run(Options options, Terminal& terminal) {
   auto name = format::parse_layout_name(options.layout);
   if (name.tag.empty()) name.tag = "latest";
   build::check_source(options.rootfs, name.path);
-  const auto layout = fetch::Layout::create(name.path);
-  Progress progress(terminal, "Building");
-  options.build.on_progress = [&](std::uint64_t bytes) { progress.update(bytes); };
-  const auto result = build::build_image(options.rootfs, layout, name.tag, options.build);
+  const auto result = build_tree(options, name, terminal);
   if (options.format == OutputFormat::kJson) return print_json(terminal, name, result);
   print_text(terminal, name, result);
 }

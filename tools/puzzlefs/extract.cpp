@@ -32,13 +32,17 @@ void print_left_out(Terminal& terminal, const build::LeftOut& left_out) {
   say(left_out.devices, "device");
 }
 
+build::ExtractResult extract(fetch::Image& image, const std::filesystem::path& target,
+                             Terminal& terminal) {
+  Progress progress(terminal, "Extracting");
+  return build::extract_image(image, target, [&](std::uint64_t bytes) { progress.update(bytes); });
+}
+
 void run(const Options& options, Terminal& terminal) {
   fetch::Runtime runtime;
   const auto image =
       fetch::Image::open(runtime, parse_source(options.source), options.image.options());
-  Progress progress(terminal, "Extracting");
-  const auto result = build::extract_image(*image, options.target,
-                                           [&](std::uint64_t bytes) { progress.update(bytes); });
+  const auto result = extract(*image, options.target, terminal);
   terminal.err << fmt::format("Extracted {} into {}: {}, {}.\n", image->name(),
                               options.target.string(), counted(result.inodes, "inode"),
                               human_size(result.bytes));

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -23,11 +24,15 @@ struct Options {
   OutputFormat format = OutputFormat::kText;
 };
 
-build::ProgressCallback show(Progress& progress) {
-  return [&progress](const build::TransferProgress& at) {
+// What `transfer` gives, with a progress line that has gone by then.
+build::TransferResult show_progress(
+    Terminal& terminal, const std::string& label,
+    const std::function<build::TransferResult(const build::ProgressCallback&)>& transfer) {
+  Progress progress(terminal, label);
+  return transfer([&progress](const build::TransferProgress& at) {
     progress.update(at.bytes_done, at.bytes_total,
                     fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
-  };
+  });
 }
 
 void print(Terminal& terminal, OutputFormat format, std::string_view verb, const std::string& name,
@@ -62,8 +67,9 @@ void push(const Options& options, Terminal& terminal) {
   fetch::HttpClient client(runtime, options.registry.http());
   fetch::Registry registry(client, target, fetch::Registry::Access::kPush,
                            options.registry.options());
-  Progress progress(terminal, "Pushing");
-  const auto result = build::push(runtime, layout, source.tag, registry, show(progress));
+  const auto result = show_progress(terminal, "Pushing", [&](const auto& on_progress) {
+    return build::push(runtime, layout, source.tag, registry, on_progress);
+  });
   print(terminal, options.format, "Pushed", without_digest(target), result);
 }
 
@@ -76,8 +82,9 @@ void pull(const Options& options, Terminal& terminal) {
   fetch::Registry registry(client, source, fetch::Registry::Access::kPull,
                            options.registry.options());
   const auto layout = fetch::Layout::create(target.path);
-  Progress progress(terminal, "Pulling");
-  const auto result = build::pull(runtime, registry, layout, target.tag, show(progress));
+  const auto result = show_progress(terminal, "Pulling", [&](const auto& on_progress) {
+    return build::pull(runtime, registry, layout, target.tag, on_progress);
+  });
   print(terminal, options.format, "Pulled", without_digest(source), result);
 }
 
