@@ -2,6 +2,9 @@
 #include "puzzlefs/command_line.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -131,6 +134,22 @@ TEST_F(BuiltImage, SaysTheResultOnALineOfItsOwn) {
     ASSERT_NE(text.find(erase), std::string::npos) << text;
     EXPECT_EQ(text.rfind(erase) + erase.size(), text.find(result)) << text;
   }
+}
+
+TEST_F(BuiltImage, NamesWhatItLeavesOutWithoutSteeringTheTerminal) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to make a device";
+  const auto device = directory_ / "tree/\x1b]0;title\a\nline";
+  ASSERT_EQ(mknod(device.c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
+  ASSERT_EQ(puzzlefs({"build", path("tree"), path("layout") + ":v1"}).code, 0);
+  std::filesystem::permissions(directory_.path(), std::filesystem::perms(0755));
+  std::filesystem::create_directory(directory_ / "copy");
+  ASSERT_EQ(chown(path("copy").c_str(), 65534, 65534), 0);
+  ASSERT_EQ(seteuid(65534), 0);
+  const auto result = puzzlefs({"extract", path("layout") + ":v1", path("copy")});
+  ASSERT_EQ(seteuid(0), 0);
+  EXPECT_EQ(result.code, 0);
+  EXPECT_NE(result.err.find("1 device (" + path("copy") + "/?]0;title??line)"), std::string::npos)
+      << result.err;
 }
 
 TEST_F(BuiltImage, ReportsAsJson) {

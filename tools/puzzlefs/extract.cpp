@@ -24,7 +24,7 @@ void print_left_out(Terminal& terminal, const build::LeftOut& left_out) {
   const auto say = [&terminal](const build::Omission& omission, const std::string& what) {
     if (omission.count == 0) return;
     terminal.err << fmt::format("Left out, as it needs root: {} ({}{}).\n",
-                                counted(omission.count, what), omission.first,
+                                counted(omission.count, what), harmless(omission.first),
                                 omission.count > 1 ? ", …" : "");
   };
   say(left_out.owners, "owner");
