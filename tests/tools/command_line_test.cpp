@@ -1,11 +1,14 @@
 // The command run in-process, as a shell would run it.
 #include "puzzlefs/command_line.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -14,7 +17,9 @@
 #include <utility>
 #include <vector>
 
+#include "../support/environment.h"
 #include "../support/temp_dir.h"
+#include "fetch/file_descriptor.h"
 
 namespace puzzlefs::tools {
 namespace {
@@ -90,6 +95,59 @@ TEST(CommandLine, RefusesALogLevelThatDoesNotExist) {
   unsetenv("PUZZLEFS_LOG");
   EXPECT_EQ(result.code, 2);
   EXPECT_NE(result.err.find("loud"), std::string::npos);
+}
+
+// A named pipe with a reader that does not wait.
+class WatchedPipe : public testing::Test {
+ protected:
+  WatchedPipe() {
+    EXPECT_EQ(mkfifo(path_.c_str(), 0600), 0);
+    reader_ = fetch::FileDescriptor(open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  }
+
+  // What was written since.
+  std::string told() const {
+    std::array<char, 16> letters;
+    const auto count = read(reader_.get(), letters.data(), letters.size());
+    return {letters.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0))};
+  }
+
+  const test::TempDir directory_;
+  const std::string path_ = directory_ / "pipe";
+  fetch::FileDescriptor reader_;
+};
+
+TEST_F(WatchedPipe, IsToldOfArgumentsThatAreRefused) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {"mount", "-i", path_, "--conjure", "a", "b"},
+      {"-v", "mount", "--conjure", "-i", path_, "a", "b"},
+      {"mount", "a", "b", "c", "--init-pipe", path_},
+      {"mount", "--init-pipe=" + path_},
+      {"mount", "-fi", path_, "a"},
+      {"mount", "-vvf", "-f", "-i", "other", "-i" + path_, "-p", "dir", "a", "b"}};
+  for (const auto& arguments : wrong) {
+    EXPECT_EQ(puzzlefs(arguments).code, 2);
+    EXPECT_EQ(told(), "f") << testing::PrintToString(arguments);
+  }
+}
+
+TEST_F(WatchedPipe, IsToldOfALogLevelThatDoesNotExist) {
+  const test::ScopedVariable level("PUZZLEFS_LOG", "loud");
+  EXPECT_EQ(puzzlefs({"mount", "-i", path_, "a", "b"}).code, 2);
+  EXPECT_EQ(told(), "f");
+}
+
+TEST_F(WatchedPipe, IsOnlyForMounts) {
+  EXPECT_EQ(puzzlefs({"mount", "-i", path_, "--help"}).code, 0);
+  EXPECT_EQ(puzzlefs({"build", "-i", path_, "a", "b"}).code, 2);
+  EXPECT_EQ(puzzlefs({"build", "mount", "-i", path_, "a", "b"}).code, 2);
+  EXPECT_EQ(puzzlefs({"mount", "a", "b", "c", "--", "-i", path_}).code, 2);
+  EXPECT_EQ(told(), "");
+}
+
+TEST(CommandLine, RefusesArgumentsAlsoWhereThePipeIsNone) {
+  EXPECT_EQ(puzzlefs({"mount", "-i", "/nowhere/at/all", "--conjure"}).code, 2);
+  EXPECT_EQ(puzzlefs({"mount", "-i"}).code, 2);
 }
 
 TEST_F(BuiltImage, PrintsTheDigestThatMountTakes) {

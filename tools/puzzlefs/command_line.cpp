@@ -1,8 +1,16 @@
 #include "puzzlefs/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iterator>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "format/error.h"
+#include "puzzlefs/init_pipe.h"
 #include "puzzlefs/logging.h"
 #include "puzzlefs/subcommands.h"
 
@@ -18,13 +26,48 @@ void add_verbose_option(CLI::App& command, int& verbosity) {
   command.add_flag("-v,--verbose", verbosity, "Say what is done; -vv and -vvv say more");
 }
 
+// The FIFO that a mount is told to use, from arguments of which something is wrong; else nothing.
+std::string find_init_pipe(std::span<const char* const> arguments) {
+  const auto is_option = [](std::string_view argument) { return argument.starts_with('-'); };
+  const auto command = std::find_if_not(arguments.begin(), arguments.end(), is_option);
+  if (command == arguments.end() || std::string_view(*command) != "mount") return {};
+  CLI::App mount;
+  mount.set_help_flag();
+  mount.allow_extras();
+  mount.add_flag("-f,-w,-v");  // may stand before the option in one argument, as in "-fi FIFO"
+  std::string pipe;
+  mount.add_option("-i,--init-pipe", pipe)->take_last();
+  // CLI11 takes them from the back.
+  std::vector<std::string> rest(std::make_reverse_iterator(arguments.end()),
+                                std::make_reverse_iterator(std::next(command)));
+  try {
+    mount.parse(std::move(rest));
+  } catch (const CLI::ParseError&) {
+    return {};  // the option without its value
+  }
+  return pipe;
+}
+
+// Where arguments are refused the mount command never runs, and who waits at its pipe would do so
+// for ever.
+void tell_init_pipe_of_failure(int argc, const char* const* argv) {
+  if (argc < 2) return;
+  try {
+    const InitPipe pipe(find_init_pipe(std::span(argv, static_cast<std::size_t>(argc)).subspan(1)));
+  } catch (const Error&) {
+    return;  // no pipe: nobody waits there, and the error to be reported is the other
+  }
+}
+
 int parse_and_run(CLI::App& app, int argc, const char* const* argv, Terminal& terminal) {
   try {
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error, terminal.out, terminal.err);
-    return code == 0 ? 0 : kWrongUsage;
+    if (app.exit(error, terminal.out, terminal.err) == 0) return 0;
+    terminal.err << std::flush;  // as the pipe may have to wait for its reader
+    tell_init_pipe_of_failure(argc, argv);
+    return kWrongUsage;
   }
 }
 
@@ -53,7 +96,14 @@ int run(int argc, const char* const* argv, Terminal& terminal) {
   for (CLI::App* command : app.get_subcommands({})) {
     add_verbose_option(*command, verbosity);
     // Options come before the subcommand's own callback, which runs it.
-    command->parse_complete_callback([&verbosity] { set_log_level(verbosity); });
+    command->parse_complete_callback([&] {
+      try {
+        set_log_level(verbosity);
+      } catch (const UsageError&) {
+        tell_init_pipe_of_failure(argc, argv);
+        throw;
+      }
+    });
   }
 
   try {

@@ -35,6 +35,8 @@ told f "$puzzlefs" mount --init-pipe "$pipe" "$image:nosuchtag" "$mnt"
 told f "$puzzlefs" mount -i "$pipe" "$image" "$work/nowhere"
 told f "$puzzlefs" mount -f -i "$pipe" -o sloppy "$image" "$mnt"
 told f "$puzzlefs" mount -f -i "$pipe" --on-outage=never "$image" "$mnt"
+told f "$puzzlefs" mount -f -i "$pipe" --no-such-option "$image" "$mnt"
+told f "$puzzlefs" -v mount "$image" --init-pipe="$pipe"
 
 step "a reader that goes away does no harm"
 "$puzzlefs" mount -f -i "$pipe" "$image" "$mnt" &
