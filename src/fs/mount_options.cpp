@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <string_view>
 #include <utility>
 
@@ -57,7 +58,9 @@ constexpr std::array<KernelFlag, 27> kKernelFlags = {{
 constexpr std::array<std::string_view, 4> kFuseFlags = {"allow_other", "allow_root", "auto_unmount",
                                                         "default_permissions"};
 constexpr std::string_view kSourceKey = "fsname=";
-constexpr std::array<std::string_view, 3> kKeys = {kSourceKey, "max_read=", "subtype="};
+constexpr std::string_view kMaxReadKey = "max_read=";
+constexpr std::array<std::string_view, 3> kKeys = {kSourceKey, kMaxReadKey, "subtype="};
+constexpr unsigned kMinMaxRead = 4096;
 /// What mount(8) keeps to itself; it stands in /etc/fstab and may be passed on.
 constexpr std::array<std::string_view, 11> kForMount8 = {"_netdev", "auto",   "defaults", "group",
                                                          "noauto",  "nofail", "nogroup",  "nouser",
@@ -173,6 +176,20 @@ std::vector<std::string> complete_mount_options(const std::vector<std::string>& 
   // The last of contradicting options wins.
   for (const auto& option : asked) options.push_back(escape(option));
   return options;
+}
+
+unsigned max_read_option(const std::vector<std::string>& requested) {
+  unsigned bytes = 0;
+  for (const auto& option : split(requested)) {
+    if (!option.starts_with(kMaxReadKey)) continue;
+    const char* const end = option.data() + option.size();
+    const auto parsed = std::from_chars(option.data() + kMaxReadKey.size(), end, bytes);
+    if (parsed.ec != std::errc() || parsed.ptr != end || bytes < kMinMaxRead) {
+      throw UsageError(fmt::format(
+          "The mount option \"{}\" must give a number of bytes, {} or more.", option, kMinMaxRead));
+    }
+  }
+  return bytes;
 }
 
 std::string source_option(const std::vector<std::string>& requested, const std::string& source) {

@@ -22,6 +22,9 @@ std::vector<std::string> complete_mount_options(const std::vector<std::string>& 
 
 /// What the last "fsname=" among the requested options says, else `source`.
 std::string source_option(const std::vector<std::string>& requested, const std::string& source);
+/// What the last "max_read=" among the requested options says, else 0. libfuse wants to be told it
+/// twice. Throws UsageError for what is no number of bytes from 4096 on, the size of a page.
+unsigned max_read_option(const std::vector<std::string>& requested);
 /// The flags of mount(2) among the requested options; the last of contradicting ones wins.
 unsigned long kernel_mount_flags(const std::vector<std::string>& requested);
 

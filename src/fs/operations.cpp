@@ -103,6 +103,7 @@ void Operations::init(fuse_conn_info& connection) {
                                FUSE_CAP_NO_OPENDIR_SUPPORT;
   connection.want &= ~kUnwanted;
   connection.want |= connection.capable & kWanted;
+  if (max_read_ != 0) connection.max_read = max_read_;
   connection.max_background = kMaxBackground;
   connection.congestion_threshold = kMaxBackground / 4 * 3;
   greeted_ = true;

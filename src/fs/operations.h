@@ -18,8 +18,9 @@ namespace puzzlefs::fs {
 /// for reads, later; what a method throws before it replied becomes the reply (see table()).
 class Operations {
  public:
-  /// Both must outlive the object.
-  Operations(Tree& tree, fetch::ChunkStore& chunks) : tree_(tree), chunks_(chunks) {}
+  /// Both must outlive the object. `max_read` is what the mount option of that name says, else 0.
+  Operations(Tree& tree, fetch::ChunkStore& chunks, unsigned max_read)
+      : tree_(tree), chunks_(chunks), max_read_(max_read) {}
 
   /// The methods as libfuse takes them.
   static const fuse_lowlevel_ops& table();
@@ -57,6 +58,7 @@ class Operations {
 
   Tree& tree_;
   fetch::ChunkStore& chunks_;
+  const unsigned max_read_;
   bool greeted_ = false;  // these two are constant after init()
   bool opendir_is_needless_ = false;
 

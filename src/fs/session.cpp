@@ -92,7 +92,7 @@ class Session::Impl {
        const SessionOptions& options)
       : threads_(std::max(options.threads, 1U)),
         cancel_reads_(options.cancel_reads),
-        operations_(tree, chunks),
+        operations_(tree, chunks, max_read_option(options.mount_options)),
         options_(complete_mount_options(
             options.mount_options, options.source,
             {.privileged = ::geteuid() == 0, .writable = options.overlay.has_value()})),

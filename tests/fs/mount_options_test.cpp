@@ -103,6 +103,15 @@ TEST(MountOptions, MayHoldACommaBehindABackslash) {
   EXPECT_EQ(source_option({"nodev"}, "image"), "image");
 }
 
+TEST(MountOptions, LimitReadsToANumberOfBytes) {
+  EXPECT_EQ(max_read_option({"nodev"}), 0U);
+  EXPECT_EQ(max_read_option({"max_read=131072,max_read=65536"}), 65536U);
+  for (const auto* wrong :
+       {"max_read=4095", "max_read=64k", "max_read=-1", "max_read=99999999999"}) {
+    EXPECT_THROW(max_read_option({wrong}), UsageError) << wrong;
+  }
+}
+
 TEST(MountOptions, TellAnImageBelowAnOverlayFromOthers) {
   EXPECT_THAT(complete_mount_options({}, "image", kWritable), Contains("subtype=puzzlefs.lower"));
   EXPECT_THAT(complete_mount_options({}, "image", kByRoot), Contains("subtype=puzzlefs"));

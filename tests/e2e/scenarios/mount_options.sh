@@ -61,6 +61,22 @@ mount_image "$small" -o noexec,exec -o nodev
 has_option nodev || fail "the second -o was forgotten"
 unmount
 
+step "dev, suid, atime, async: the opposites of what came before them"
+mount_image "$small" -o nodev,nosuid,noatime,sync,dev,suid,atime,async
+[[ $("$mnt/suid" -un) == nobody ]] || fail "suid does not win"
+echo x >"$mnt/null" || fail "dev does not win"
+for option in noatime sync; do
+  ! has_option "$option" || fail "$option is still in force"
+done
+unmount
+
+step "max_read, default_permissions"
+mount_image "$small" -o max_read=4096,default_permissions
+has_option max_read=4096 || fail "max_read is not in force"
+has_option default_permissions || fail "default_permissions is not in force"
+cmp "$mnt/program" "$work/tree/program"
+unmount
+
 step "allow_root: only root and the owner of the mount"
 mount_image "$small" -o allow_root
 "$mnt/program"
