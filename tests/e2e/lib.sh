@@ -78,7 +78,8 @@ gone() { ! kill -0 "$1" 2>/dev/null; }
 
 # The process that serves $mnt.
 daemon_pid() {
-  pgrep -f -- " mount .*$mnt\$" | head -n 1
+  # The newest: an earlier one may still be ending.
+  pgrep -n -f -- " mount .*$mnt\$"
 }
 
 # let_users_mount: opens /dev/fuse to all, which not every machine does. For a scenario that runs in a
