@@ -225,13 +225,20 @@ Overlay::Overlay(const stdfs::path& mountpoint, OverlayOptions options)
 }
 
 Overlay::~Overlay() {
+  try {
+    if (is_mounted()) return;
+    remove_directories(place_, work_);
+    // Not if there are changes in it: only an empty directory can be removed.
+    if (upper_is_new_ && device_.empty()) ::rmdir(upper_.c_str());
+  } catch (const std::exception& error) {
+    spdlog::error("{}", error.what());
+  }
+}
+
+bool Overlay::is_mounted() const {
   const auto mounts = mounts_at(read_mountinfo(), mountpoint_);
-  const bool mounted = std::any_of(mounts.begin(), mounts.end(),
-                                   [&](const Mount& mount) { return mount.device == device_; });
-  if (mounted) return;
-  remove_directories(place_, work_);
-  // Not if there are changes in it: only an empty directory can be removed.
-  if (upper_is_new_ && device_.empty()) ::rmdir(upper_.c_str());
+  return std::any_of(mounts.begin(), mounts.end(),
+                     [&](const Mount& mount) { return mount.device == device_; });
 }
 
 void Overlay::make_directories() {
@@ -297,14 +304,12 @@ void Overlay::mount() {
 
 void Overlay::detach() {
   if (device_.empty()) return;
-  const auto mounts = mounts_at(read_mountinfo(), mountpoint_);
-  const auto own = std::find_if(mounts.begin(), mounts.end(),
-                                [&](const Mount& mount) { return mount.device == device_; });
-  if (own == mounts.end()) return;
-  if (own->device != mounts.back().device) {
+  if (!is_mounted()) return;
+  const auto topmost = mount_at(mountpoint_);
+  if (topmost && topmost->device != device_) {
     throw Error(EBUSY, fmt::format("The writable mount at {0} is covered by another, of type {1}. "
                                    "Unmount that, and then this one with \"puzzlefs umount {0}\".",
-                                   mountpoint_.native(), mounts.back().type));
+                                   mountpoint_.native(), topmost->type));
   }
   unmount_topmost(mountpoint_, true);
 }

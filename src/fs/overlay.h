@@ -48,6 +48,7 @@ class Overlay {
 
  private:
   void make_directories();
+  bool is_mounted() const;
   std::string mount_data() const;
 
   std::filesystem::path mountpoint_;  // as in mountinfo
