@@ -85,6 +85,8 @@ daemon_pid() {
 # let_users_mount: opens /dev/fuse to all, which not every machine does. For a scenario that runs in a
 # mount namespace of its own.
 let_users_mount() {
+  # fusermount3 wants it, and every Debian that has booted has it.
+  [[ -e /etc/mtab ]] || ln -s ../proc/self/mounts /etc/mtab
   mknod -m 666 "$work/fuse" c 10 229
   mount --bind "$work/fuse" /dev/fuse
 }
