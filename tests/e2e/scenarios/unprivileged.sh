@@ -5,6 +5,7 @@ source "$(dirname "$0")/../lib.sh"
 
 let_users_mount
 mkdir "$work/home" "$cache"
+cp "$here/tree_listing.py" "$work"  # the checkout may be root's alone
 cp -a "$rootfs/usr/share" "$work/home/tree"
 chown -R nobody:nogroup "$work"
 
@@ -13,7 +14,7 @@ list_tree "$work/home/tree" >"$work/listing"
 
 step "mount"
 as_nobody "$puzzlefs" mount --cache-dir "$cache" "$work/home/layout" "$mnt"
-as_nobody python3 "$here/tree_listing.py" "$mnt" >"$work/actual.listing"
+as_nobody python3 "$work/tree_listing.py" "$mnt" >"$work/actual.listing"
 diff "$work/listing" "$work/actual.listing" >&2 || fail "the mounted tree differs"
 
 step "unmount"
