@@ -39,6 +39,11 @@ readonly access_log=$work/access.log
 for tool in ASAN TSAN UBSAN; do
   export "${tool}_OPTIONS=$(printenv "${tool}_OPTIONS" || true):log_path=$work/sanitizer"
 done
+# The checkout may be root's alone, and some scenarios run commands as others.
+if [[ $TSAN_OPTIONS =~ suppressions=([^:]+) ]]; then
+  cp "${BASH_REMATCH[1]}" "$work/tsan.supp"
+  TSAN_OPTIONS+=:suppressions=$work/tsan.supp
+fi
 
 fail() {
   echo "FAILED: $*" >&2
