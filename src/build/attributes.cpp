@@ -6,15 +6,18 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdint>
 
 #include "format/error.h"
+#include "format/nanoseconds.h"
 
 namespace puzzlefs::build {
 namespace {
 
-// fchmod(2) and fsetxattr(2) refuse O_PATH descriptors, the only ones that devices and symbolic
-// links can have; this name leads to the same inode.
+// fchmod(2), futimens(3) and fsetxattr(2) refuse O_PATH descriptors, the only ones that devices and
+// symbolic links can have; this name leads to the same inode.
 std::string link_of(int fd) {
   return fmt::format("/proc/self/fd/{}", fd);
 }
@@ -50,6 +53,15 @@ void set_mode(int fd, mode_t mode, const std::string& path) {
   throw_errno("change the mode of " + path);
 }
 
+void set_time(int fd, std::int64_t mtime, const std::string& path) {
+  if (mtime == 0) return;  // not recorded
+  const struct timespec time = format::to_timespec(mtime);
+  const std::array<struct timespec, 2> times{time, time};  // of access, of modification
+  if (::futimens(fd, times.data()) == 0) return;
+  if (errno == EBADF && ::utimensat(AT_FDCWD, link_of(fd).c_str(), times.data(), 0) == 0) return;
+  throw_errno("change the times of " + path);
+}
+
 }  // namespace
 
 void apply_attributes(int fd, const format::Inode& inode, const std::string& path,
@@ -57,9 +69,11 @@ void apply_attributes(int fd, const format::Inode& inode, const std::string& pat
   const bool owned = set_owner(fd, inode, path);
   if (!owned) left_out.owners.add(path);
   set_xattrs(fd, inode, path, left_out);
-  if (inode.type() == format::FileType::kSymlink) return;  // has no mode of its own
-  const mode_t mode = inode.permissions();
-  set_mode(fd, owned ? mode : mode & ~mode_t{S_ISUID | S_ISGID}, path);
+  if (inode.type() != format::FileType::kSymlink) {  // which has no mode of its own
+    const mode_t mode = inode.permissions();
+    set_mode(fd, owned ? mode : mode & ~mode_t{S_ISUID | S_ISGID}, path);
+  }
+  set_time(fd, inode.mtime(), path);
 }
 
 }  // namespace puzzlefs::build

@@ -1,25 +1,27 @@
-// The road of a build, top to bottom: the calling thread walks the tree, reads and cuts; the chunk
-// writer's threads hash, compress and store; then the files are laid over the chunks, and metadata,
-// manifest and tag are written, in this order.
+// The road of a build, top to bottom: the calling thread walks the tree, reads and cuts; the
+// threads of a writer hash, compress and store; then the files are laid over the chunks, and
+// metadata, manifest and tag are written, in this order.
 #include "build/build_image.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <map>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "build/base_image.h"
 #include "build/buffer_pool.h"
 #include "build/chunk_writer.h"
 #include "build/content_stream.h"
+#include "build/fastcdc.h"
 #include "build/file_reader.h"
+#include "build/image_documents.h"
+#include "build/link_counts.h"
+#include "build/pack_writer.h"
 #include "build/tree_walk.h"
-#include "fetch/image.h"
-#include "fetch/runtime.h"
+#include "build/whole_pieces.h"
 #include "format/error.h"
 #include "format/metadata_writer.h"
 #include "format/oci.h"
@@ -38,6 +40,28 @@ struct Extent {
   std::uint64_t size;
 };
 
+// A tree whose contents are in a stream.
+struct ReadTree {
+  std::vector<format::InodeRecord> inodes;
+  std::vector<Extent> extents;  // in stream order
+};
+
+// An image whose manifest is not written yet.
+struct BuiltImage {
+  std::string manifest;
+  BuildResult result;
+};
+
+// What a build needs, whatever the layout.
+struct Site {
+  const std::filesystem::path& rootfs;
+  const fetch::Layout& layout;
+  const BuildOptions& options;
+  BaseImage* base;  // may be null
+  unsigned threads;
+  BufferPool& buffers;
+};
+
 void append_file(const WalkedFile& file, ContentStream& stream,
                  const std::function<void(std::uint64_t)>& on_progress) {
   FileReader reader(file.fd, file.status, file.path);
@@ -47,24 +71,45 @@ void append_file(const WalkedFile& file, ContentStream& stream,
   }
 }
 
-// Gives each file the pieces of chunks that its extent covers. Extents are in stream order.
-void lay_over_chunks(const std::vector<Extent>& extents, const std::vector<StoredChunk>& chunks,
-                     std::vector<format::InodeRecord>& inodes) {
+// `apart`: files that are long enough for it have chunks of their own, so that a reader of one file
+// fetches little else.
+ReadTree read_tree(const Site& site, ContentStream& stream, bool apart) {
+  ReadTree tree;
+  const format::Metadata* base = site.base != nullptr ? &site.base->metadata() : nullptr;
+  tree.inodes = walk_tree(site.rootfs, base, [&](const WalkedFile& file) {
+    const auto size = static_cast<std::uint64_t>(file.status.st_size);
+    const bool is_apart = apart && size >= kMinChunkSize;
+    if (is_apart) stream.end_chunk();
+    tree.extents.push_back({file.record, stream.size(), size});
+    append_file(file, stream, site.options.on_progress);
+    if (is_apart) stream.end_chunk();
+  });
+  stream.end_chunk();
+  return tree;
+}
+
+// Gives each file the pieces of chunks that its extent covers. `chunks` are the stream, as whole
+// pieces.
+void lay_over_chunks(const std::vector<format::ChunkRef>& chunks, ReadTree& tree) {
   auto chunk = chunks.begin();
   std::uint64_t chunk_offset = 0;  // in the stream
-  for (const Extent& extent : extents) {
+  for (const Extent& extent : tree.extents) {
     std::uint64_t at = extent.offset;
     const std::uint64_t end = extent.offset + extent.size;
     while (at < end) {
       while (chunk_offset + chunk->size <= at) chunk_offset += (chunk++)->size;
-      const std::uint64_t size = std::min(end, chunk_offset + chunk->size) - at;
-      inodes[extent.record].chunks.push_back({.blob = chunk->digest,
-                                              .offset = at - chunk_offset,
-                                              .size = size,
-                                              .compressed = chunk->compressed});
-      at += size;
+      format::ChunkRef piece = *chunk;
+      piece.offset = at - chunk_offset;
+      piece.size = std::min(end, chunk_offset + chunk->size) - at;
+      tree.inodes[extent.record].chunks.push_back(piece);
+      at += piece.size;
     }
   }
+}
+
+void sort_by_number(std::vector<format::InodeRecord>& inodes) {
+  std::sort(inodes.begin(), inodes.end(),
+            [](const auto& a, const auto& b) { return a.ino < b.ino; });
 }
 
 // The records of one layer of an image.
@@ -82,8 +127,7 @@ std::vector<format::InodeRecord> layer_records(const format::Metadata& metadata,
 // equal layer already is what the tree looks like.
 Bytes make_metadata(std::vector<format::InodeRecord> inodes,
                     const std::vector<format::VerityRecord>& verity, const format::Metadata* base) {
-  std::sort(inodes.begin(), inodes.end(),
-            [](const auto& a, const auto& b) { return a.ino < b.ino; });
+  sort_by_number(inodes);
   if (base == nullptr) return format::write_metadata({std::move(inodes)}, verity);
 
   std::vector<std::vector<format::InodeRecord>> layers;
@@ -97,49 +141,84 @@ Bytes make_metadata(std::vector<format::InodeRecord> inodes,
   return format::write_metadata(layers, {all.begin(), all.end()});
 }
 
-format::Descriptor write_blob(const fetch::Layout& layout, std::string_view media_type,
-                              ByteView bytes) {
-  format::Descriptor descriptor;
-  descriptor.media_type = media_type;
-  descriptor.digest = format::sha256(bytes);
-  descriptor.size = bytes.size();
-  layout.write_blob(descriptor.digest, bytes);
-  return descriptor;
+BuiltImage build_chunked(const Site& site) {
+  const BuildOptions& options = site.options;
+  ChunkWriter writer(site.layout, options.compress, site.threads);
+  ContentStream stream(site.buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
+  ReadTree tree = read_tree(site, stream, false);
+  const StoredChunks stored = writer.finish();
+  lay_over_chunks(whole_pieces(stored.chunks), tree);
+  apply_timestamps(options.timestamps.value_or(TimestampRule{Timestamps::kZero}), tree.inodes);
+  if (options.timestamps) count_links(tree.inodes);
+
+  BuiltImage built;
+  built.result.inodes = tree.inodes.size();
+  built.result.content_bytes = stream.size();
+  built.result.chunks = stored.chunks.size();
+  built.result.distinct_chunks = stored.verity.size();
+  built.result.new_blobs = stored.new_blobs;
+  built.result.new_bytes = stored.new_bytes;
+  const Bytes metadata = make_metadata(std::move(tree.inodes), stored.verity,
+                                       site.base != nullptr ? &site.base->metadata() : nullptr);
+  built.manifest = write_chunked_documents(site.layout, metadata, stored.chunks, options.compress);
+  return built;
 }
 
-// Chunks of a compressed build all have the one media type, those stored as they are too: a chunk's
-// form stands in the metadata.
-format::Manifest make_manifest(const format::Descriptor& metadata,
-                               const std::vector<StoredChunk>& chunks, bool compress) {
-  format::Manifest manifest;
-  manifest.config = format::empty_config();
-  manifest.layers.reserve(chunks.size() + 1);
-  manifest.layers.push_back(metadata);
-  for (const StoredChunk& chunk : chunks) {
-    format::Descriptor layer;
-    layer.media_type = compress ? format::kFiledataZstdType : format::kFiledataType;
-    layer.digest = chunk.digest;
-    layer.size = chunk.stored_size;
-    manifest.layers.push_back(std::move(layer));
-  }
-  return manifest;
+std::optional<PackBase> pack_base(BaseImage* base) {
+  if (base == nullptr) return std::nullopt;
+  return PackBase{base->metadata(),
+                  [base](const format::PackedChunk& chunk) { return base->read_stored(chunk); }};
 }
 
-// Writes what makes an image of the chunks; gives the manifest's document.
-std::string write_documents(const fetch::Layout& layout, const Bytes& metadata,
-                            const std::vector<StoredChunk>& chunks, bool compress) {
-  format::Descriptor layer = write_blob(layout, format::kRootfsType, metadata);
-  layer.annotations.emplace(format::kVerityAnnotation, format::verity_digest(metadata).hex());
-  write_blob(layout, format::kEmptyType, as_bytes(format::kEmptyConfigBlob));
-  return format::to_json_text(make_manifest(layer, chunks, compress));
+BuiltImage build_packed(const Site& site) {
+  const BuildOptions& options = site.options;
+  PackWriter writer(site.layout,
+                    {.level = options.level,
+                     .threads = site.threads,
+                     .pack_size = options.pack_size,
+                     .max_packs = options.max_packs},
+                    pack_base(site.base));
+  ContentStream stream(site.buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
+  ReadTree tree = read_tree(site, stream, true);
+  const PackedStream packed = writer.finish();
+  const auto& packs = packed.contents.packs;
+  for (std::uint32_t pack = 0; pack < packed.kept_packs; ++pack)
+    site.base->require_pack(packs[pack]);
+
+  lay_over_chunks(whole_pieces(packed), tree);
+  // The tree is all in one layer.
+  std::erase_if(tree.inodes, [](const format::InodeRecord& inode) {
+    return inode.type == format::FileType::kWhiteout;
+  });
+  sort_by_number(tree.inodes);
+  apply_timestamps(options.timestamps.value_or(TimestampRule{Timestamps::kKeep}), tree.inodes);
+  count_links(tree.inodes);
+
+  BuiltImage built;
+  built.result.inodes = tree.inodes.size();
+  built.result.content_bytes = stream.size();
+  built.result.chunks = packed.chunks.size();
+  built.result.distinct_chunks = packed.contents.chunks.size();
+  built.result.new_blobs = packed.new_packs;
+  built.result.new_bytes = packed.new_bytes;
+  built.result.replaced_packs = packed.replaced_packs;
+  built.result.moved_bytes = packed.moved_bytes;
+  const Bytes metadata = format::write_packed_metadata({std::move(tree.inodes)}, packed.contents);
+  built.manifest = write_packed_documents(site.layout, metadata, packs, options.level > 0);
+  return built;
 }
 
 // The image to build upon, if there is one.
-std::unique_ptr<fetch::Image> open_base(fetch::Runtime& runtime, const fetch::Layout& layout,
-                                        const std::string& tag) {
-  if (tag.empty()) return nullptr;
-  return fetch::Image::open(runtime, format::LayoutName{layout.path(), tag},
-                            {.registry = {.credentials = fetch::Credentials()}});
+std::unique_ptr<BaseImage> open_base(const fetch::Layout& layout, const BuildOptions& options) {
+  if (options.base_tag.empty()) return nullptr;
+  auto base = std::make_unique<BaseImage>(layout, options.base_tag);
+  const bool packed = options.layout == ImageLayout::kPacked;
+  if (packed == base->is_packed()) return base;
+  throw UsageError(base->title() + (packed ? " is chunked, and a packed image can only be built "
+                                             "upon a packed one. Convert it first."
+                                           : " is packed, and a chunked image can only be built "
+                                             "upon a chunked one. Convert it first, or build with "
+                                             "--layout packed."));
 }
 
 unsigned thread_count(const BuildOptions& options) {
@@ -150,44 +229,15 @@ unsigned thread_count(const BuildOptions& options) {
 
 BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout& layout,
                         const std::string& tag, const BuildOptions& options) {
-  fetch::Runtime runtime(1);
-  const auto base_image = open_base(runtime, layout, options.base_tag);
-  const format::Metadata* base = base_image ? &base_image->metadata() : nullptr;
-
+  const auto base = open_base(layout, options);
   const unsigned threads = thread_count(options);
   BufferPool buffers(threads + kSpareBuffers, ContentStream::kBufferSize);
-  ChunkWriter writer(layout, options.compress, threads);
-  ContentStream stream(buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
+  const Site site{rootfs, layout, options, base.get(), threads, buffers};
+  auto [manifest, result] =
+      options.layout == ImageLayout::kPacked ? build_packed(site) : build_chunked(site);
 
-  std::vector<Extent> extents;
-  auto inodes = walk_tree(rootfs, base, [&](const WalkedFile& file) {
-    extents.push_back(
-        {file.record, stream.size(), static_cast<std::uint64_t>(file.status.st_size)});
-    append_file(file, stream, options.on_progress);
-  });
-  stream.finish();
-  const StoredChunks stored = writer.finish();
-
-  lay_over_chunks(extents, stored.chunks, inodes);
-  const std::uint64_t inode_count = inodes.size();
-  const Bytes metadata = make_metadata(std::move(inodes), stored.verity, base);
-  const std::string manifest = write_documents(layout, metadata, stored.chunks, options.compress);
-  if (manifest.size() > format::kMaxManifestSize) {
-    spdlog::warn("The manifest of {} has {} bytes for {} chunks; registries refuse more than {}.",
-                 tag, manifest.size(), stored.chunks.size(), format::kMaxManifestSize);
-  }
-  BuildResult result;
-  result.manifest = write_blob(layout, format::kManifestType, as_bytes(manifest));
-  layout.sync();
-  layout.set_tag(tag, result.manifest);
-
+  result.manifest = tag_image(layout, tag, manifest);
   result.manifest_verity = format::verity_digest(as_bytes(manifest));
-  result.inodes = inode_count;
-  result.content_bytes = stream.size();
-  result.chunks = stored.chunks.size();
-  result.distinct_chunks = stored.verity.size();
-  result.new_blobs = stored.new_blobs;
-  result.new_bytes = stored.new_bytes;
   return result;
 }
 

@@ -33,7 +33,7 @@ void ContentStream::append(std::size_t size) {
   while (end_ - begin_ >= kLongestChunkSize) cut();
 }
 
-void ContentStream::finish() {
+void ContentStream::end_chunk() {
   while (begin_ < end_) cut();
 }
 

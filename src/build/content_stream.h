@@ -24,8 +24,8 @@ class ContentStream {
   std::span<std::byte> space();
   /// Takes the first `size` bytes of space() into the stream.
   void append(std::size_t size);
-  /// Cuts what is left. Nothing may be appended afterwards.
-  void finish();
+  /// Cuts what is left, so that what comes next begins a chunk. To be called at the end too.
+  void end_chunk();
 
   /// Bytes appended so far.
   std::uint64_t size() const { return size_; }

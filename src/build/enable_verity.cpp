@@ -63,8 +63,8 @@ Digest chunk_verity(const format::Metadata& metadata, const Descriptor& chunk,
 /// Nobody records the config's, but its bytes are known to be right.
 Digest config_verity(fetch::Image& image) {
   const auto& config = image.manifest().config;
-  return format::verity_digest(
-      fetch::wait_for<Bytes>([&](auto done) { image.blobs().read(config, std::move(done)); }));
+  return format::verity_digest(*fetch::wait_for<fetch::BlobData>(
+      [&](auto done) { image.blobs().read(config, std::move(done)); }));
 }
 
 /// All files of the image, each once, the manifest first.

@@ -2,6 +2,7 @@
 
 #include <unordered_map>
 
+#include "fetch/kept_blobs.h"
 #include "format/verity.h"
 
 namespace puzzlefs::build {
@@ -42,6 +43,15 @@ void count_inodes(const format::Metadata& metadata, Summary& summary) {
     }
 }
 
+void count_packed_chunks(const format::Metadata& metadata, Summary& summary) {
+  summary.packs = metadata.pack_count();
+  summary.chunks = metadata.chunk_count();
+  summary.distinct_chunks = metadata.chunk_count();
+  for (std::uint32_t i = 0; i < metadata.chunk_count(); ++i) {
+    summary.stored_bytes += metadata.chunk(format::ChunkIndex{i}).stored_size;
+  }
+}
+
 void count_chunks(const format::Manifest& manifest, Summary& summary) {
   std::unordered_map<format::Digest, std::uint64_t> uses;
   for (const auto& layer : manifest.layers) {
@@ -67,7 +77,11 @@ Summary summarize(fetch::Image& image) {
   if (verity != metadata.annotations.end())
     summary.metadata_verity = format::Digest::parse_hex(verity->second);
   count_inodes(image.metadata(), summary);
-  count_chunks(image.manifest(), summary);
+  if (fetch::is_packed(image.manifest())) {
+    count_packed_chunks(image.metadata(), summary);
+  } else {
+    count_chunks(image.manifest(), summary);
+  }
   return summary;
 }
 

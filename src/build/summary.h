@@ -25,7 +25,8 @@ struct Summary {
   std::uint64_t others = 0;
   std::uint64_t bytes = 0;  // contents of files, each inode once
 
-  std::uint64_t chunks = 0;  // in the stream, as the manifest lists them
+  std::uint64_t packs = 0;   // of a packed image; else chunks are blobs of their own
+  std::uint64_t chunks = 0;  // in the stream, as the manifest lists them; of packs those in use
   std::uint64_t distinct_chunks = 0;
   std::uint64_t shared_chunks = 0;  // distinct chunks that the stream holds more than once
   std::uint64_t stored_bytes = 0;   // of the distinct chunks as they are stored

@@ -2,11 +2,11 @@
 // completions only leave it a message.
 #include "build/transfer_queue.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <unordered_set>
 #include <utility>
 
 namespace puzzlefs::build {
@@ -45,10 +45,21 @@ class Mailbox {
   std::deque<Message> messages_;
 };
 
-void count(TransferResult& result, std::uint64_t size, Movement movement) {
-  const bool moved = movement == Movement::kMoved;
-  ++(moved ? result.moved_blobs : result.present_blobs);
-  (moved ? result.moved_bytes : result.present_bytes) += size;
+void count(TransferCounts& counts, std::uint64_t size, Movement movement) {
+  switch (movement) {
+    case Movement::kMoved:
+      ++counts.moved_blobs;
+      counts.moved_bytes += size;
+      break;
+    case Movement::kMounted:
+      ++counts.mounted_blobs;
+      counts.mounted_bytes += size;
+      break;
+    case Movement::kPresent:
+      ++counts.present_blobs;
+      counts.present_bytes += size;
+      break;
+  }
 }
 
 TransferProgress initial_progress(const std::vector<format::Descriptor>& blobs) {
@@ -58,45 +69,66 @@ TransferProgress initial_progress(const std::vector<format::Descriptor>& blobs) 
   return progress;
 }
 
-}  // namespace
+// Starts moves, and takes account of them.
+class Queue {
+ public:
+  Queue(const std::vector<format::Descriptor>& blobs, std::uint64_t most_bytes,
+        const StartMove& start)
+      : blobs_(blobs), most_bytes_(most_bytes), start_(start), next_(blobs.begin()) {}
 
-std::vector<format::Descriptor> distinct_blobs(const format::Manifest& manifest) {
-  std::vector<format::Descriptor> blobs;
-  std::unordered_set<format::Digest> seen;
-  for (const auto& layer : manifest.layers) {
-    if (seen.insert(layer.digest).second) blobs.push_back(layer);
+  bool idle() const { return under_way_ == 0; }
+
+  void start_what_may() {
+    while (next_ != blobs_.end() && under_way_ < kInFlight &&
+           (under_way_ == 0 || next_->size <= most_bytes_ - bytes_)) {
+      start_next();
+    }
   }
-  if (seen.insert(manifest.config.digest).second) blobs.push_back(manifest.config);
-  return blobs;
-}
 
-TransferResult move_blobs(const std::vector<format::Descriptor>& blobs, const StartMove& start,
-                          const ProgressCallback& on_progress) {
-  const auto mailbox = std::make_shared<Mailbox>();
-  TransferResult result;
-  TransferProgress progress = initial_progress(blobs);
-  std::exception_ptr failure;
-  std::size_t under_way = 0;
-  auto next = blobs.begin();
-  const auto start_next = [&] {
-    const auto& blob = *next++;
-    ++under_way;
-    const auto done = [mailbox, &blob](fetch::Outcome<Movement> outcome) {
+  Mailbox::Message take() {
+    auto message = mailbox_->take();
+    --under_way_;
+    bytes_ -= std::min(message.blob->size, most_bytes_);
+    return message;
+  }
+
+ private:
+  void start_next() {
+    const auto& blob = *next_++;
+    ++under_way_;
+    bytes_ += std::min(blob.size, most_bytes_);
+    const auto done = [mailbox = mailbox_, &blob](fetch::Outcome<Movement> outcome) {
       mailbox->put({&blob, std::move(outcome)});
     };
     try {
-      start(blob, done);
+      start_(blob, done);
     } catch (const std::exception&) {
       done(std::current_exception());
     }
-  };
+  }
+
+  const std::vector<format::Descriptor>& blobs_;
+  const std::uint64_t most_bytes_;
+  const StartMove& start_;
+  std::vector<format::Descriptor>::const_iterator next_;
+  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
+  std::size_t under_way_ = 0;
+  std::uint64_t bytes_ = 0;  // of what is under way, never more than most_bytes_
+};
+
+}  // namespace
+
+TransferCounts move_blobs(const std::vector<format::Descriptor>& blobs, std::uint64_t most_bytes,
+                          const StartMove& start, const ProgressCallback& on_progress) {
+  Queue queue(blobs, most_bytes, start);
+  TransferProgress progress = initial_progress(blobs);
+  std::exception_ptr failure;
   for (;;) {
-    while (!failure && next != blobs.end() && under_way < kInFlight) start_next();
-    if (under_way == 0) break;
-    auto message = mailbox->take();
-    --under_way;
+    if (!failure) queue.start_what_may();
+    if (queue.idle()) break;
+    auto message = queue.take();
     try {
-      count(result, message.blob->size, message.outcome.value());
+      count(progress, message.blob->size, message.outcome.value());
       ++progress.blobs_done;
       progress.bytes_done += message.blob->size;
       if (on_progress) on_progress(progress);
@@ -105,7 +137,7 @@ TransferResult move_blobs(const std::vector<format::Descriptor>& blobs, const St
     }
   }
   if (failure) std::rethrow_exception(failure);
-  return result;
+  return progress;
 }
 
 }  // namespace puzzlefs::build

@@ -13,6 +13,7 @@
 #include "build/inode_numbers.h"
 #include "build/xattrs.h"
 #include "format/error.h"
+#include "format/nanoseconds.h"
 
 namespace puzzlefs::build {
 namespace {
@@ -52,6 +53,7 @@ InodeRecord make_record(InodeNumber number, const struct stat& status, const std
   record.uid = status.st_uid;
   record.gid = status.st_gid;
   record.permissions = status.st_mode & 07777;
+  record.mtime = format::to_nanoseconds(status.st_mtim);
   if (record.type == FileType::kCharacterDevice || record.type == FileType::kBlockDevice) {
     record.device = {.major = major(status.st_rdev), .minor = minor(status.st_rdev)};
   }

@@ -24,9 +24,9 @@ struct WalkedFile {
 };
 
 /// The inodes of the tree at `root` in the order of the walk, everything filled in but the chunks
-/// of files. `on_file` is called for each regular file, once however many links it has, in the
-/// order of the content stream. A directory on another file system is taken as an empty one. Trees
-/// may be of any depth. Throws Error, naming the file that could not be read.
+/// of files and link counts. `on_file` is called for each regular file, once however many links it
+/// has, in the order of the content stream. A directory on another file system is taken as an empty
+/// one. Trees may be of any depth. Throws Error, naming the file that could not be read.
 ///
 /// With `base`, the tree of an image that this one is a delta to, or null: a path that the base has
 /// keeps its number there, new ones come after the base's highest, and a name that is gone gives a

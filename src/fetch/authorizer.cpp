@@ -51,6 +51,16 @@ std::string basic_header(const std::optional<Credential>& credential) {
   return "Authorization: Basic " + base64_encode(credential->user + ":" + credential->password);
 }
 
+// `url` with a parameter for each of the scopes, which spaces separate.
+Url with_scopes(Url url, std::string_view scopes) {
+  for (;;) {
+    const auto space = scopes.find(' ');
+    url = url.with_parameter("scope", percent_encode(scopes.substr(0, space)));
+    if (space == std::string_view::npos) return url;
+    scopes.remove_prefix(space + 1);
+  }
+}
+
 // With a password or nothing at all by the "Token Authentication Specification", with an identity
 // token by its "OAuth2 Token Authentication".
 HttpRequest token_request(const Url& realm, const std::string& service, const std::string& scope,
@@ -59,7 +69,7 @@ HttpRequest token_request(const Url& realm, const std::string& service, const st
   if (credential && !credential->identity_token.empty()) {
     const auto form =
         "grant_type=refresh_token&client_id=puzzlefs&service=" + percent_encode(service) +
-        "&scope=" + percent_encode(scope) +
+        (scope.empty() ? scope : "&scope=" + percent_encode(scope)) +
         "&refresh_token=" + percent_encode(credential->identity_token);
     const auto bytes = as_bytes(form);
     request.method = "POST";
@@ -69,7 +79,8 @@ HttpRequest token_request(const Url& realm, const std::string& service, const st
     return request;
   }
   Url url = service.empty() ? realm : realm.with_parameter("service", percent_encode(service));
-  request.url = url.with_parameter("scope", percent_encode(scope)).text();
+  if (!scope.empty()) url = with_scopes(std::move(url), scope);
+  request.url = url.text();
   if (auto basic = basic_header(credential); !basic.empty()) {
     request.headers.push_back(std::move(basic));
   }
@@ -207,10 +218,10 @@ Token Authorizer::accept(Outcome<Answer> outcome, Clock::time_point asked) const
     const HttpResponse response = std::move(outcome.value().response);
     if (response.status == 200) return parse_token(response.body, asked);
     if (is_busy(response.status)) throw BusyError("The token service", response);
-    throw Error(EACCES, "Registry " + name_.host + " gives no access to " + name_.repository +
-                            ": " + service + " answers " + explain(response) +
-                            ". Log in with \"podman login " + name_.host +
-                            "\" or name a file with credentials by --authfile.");
+    const std::string reason = service + " answers " + explain(response);
+    throw RefusedError("Registry " + name_.host + " gives no access to " + name_.repository + ": " +
+                           reason + ". " + login_advice(name_.host),
+                       reason);
   } catch (const TransportError& error) {
     throw TransportError(error.cause(), "get a token",
                          service + " does not answer: " + error.reason());

@@ -35,7 +35,8 @@ void check_realm(const Url& registry, const Url& realm);
 /// Lives on the loop: all calls from there.
 class Authorizer : public std::enable_shared_from_this<Authorizer> {
  public:
-  /// `scope` is what tokens are asked for: "repository:NAME:pull".
+  /// `scope` is what tokens are asked for: "repository:NAME:pull", several separated by spaces, or
+  /// nothing.
   Authorizer(HttpClient& client, Credentials credentials, format::RegistryName name,
              std::string scope);
 
@@ -46,6 +47,8 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   /// on a worker, since a helper may take its time, and one token is asked for however many wait.
   /// Fails with TransportError or BusyError when it may work later.
   void authorize(const Patience& patience, Completion<std::string> done);
+  /// Whether the registry wants to know who asks.
+  bool is_challenged() const { return challenge_.has_value(); }
   /// `header` was refused: tokens and credentials are got anew, unless that has happened already.
   void forget(const std::string& header);
 

@@ -3,13 +3,35 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
+#include "fetch/fetch_claims.h"
 #include "fetch/file_descriptor.h"
 #include "format/error.h"
 
 namespace puzzlefs::fetch {
 namespace {
+
+using std::chrono::milliseconds;
+
+/// How often is looked whether another process has fetched a blob: soon at first, for a chunk takes
+/// a round trip and little more.
+constexpr milliseconds kFirstPause{1};
+constexpr milliseconds kLongestPause{50};
+
+/// How long another process may take: a small blob about a round trip with its retries, a large
+/// one what a thin link needs.
+milliseconds patience(const format::Descriptor& blob) {
+  constexpr milliseconds kBase{10'000};
+  constexpr std::uint64_t kSlowRate = 50;  // bytes per millisecond
+  return kBase + milliseconds(blob.size / kSlowRate);
+}
+
+BlobData share(Bytes bytes) {
+  return std::make_shared<const Bytes>(std::move(bytes));
+}
 
 /// What is wrong with `bytes` as `blob`, as a clause; empty if nothing is.
 std::string mismatch(const format::Descriptor& blob, ByteView bytes) {
@@ -50,37 +72,108 @@ bool is_corrupt(const std::exception_ptr& error) {
 
 }  // namespace
 
+/// A blob on its way, as long as anybody of the store still has to do with it.
+struct BlobStore::Fetch {
+  format::Descriptor blob;
+  ByteGetter get;
+  Completion<BlobData> done;
+  std::function<void()> on_absent = {};
+  Answer answer = Answer::kAtOnce;
+  Freshness freshness = Freshness::kAny;
+  std::optional<FetchClaim> claim{};  // nothing if there is no cache, or patience was lost
+  milliseconds pause = kFirstPause;   // before the next look
+  milliseconds waited{0};
+};
+
+ByteView Blob::bytes() const {
+  if (lazy_) return lazy_->bytes();
+  return mapped_ ? mapped_->bytes() : ByteView(*memory_);
+}
+
+format::BlobWatch Blob::watch() const {
+  if (lazy_) return {&lazy_->state(), on_damage_};
+  if (!mapped_ || mapped_->bytes().empty()) return {};
+  return {&mapped_->state(), [this] { mapped_->check_intact(); }};
+}
+
 BlobStore::BlobStore(Runtime& runtime, BlobSource& source, Cache* cache)
     : runtime_(runtime), source_(source), cache_(cache) {}
 
-void BlobStore::read(const format::Descriptor& blob, Completion<Bytes> done) {
-  runtime_.post([this, blob, done = std::move(done)] {
-    std::optional<Bytes> here;
-    try {
-      here = read_here(blob);
-    } catch (...) {
-      return done(std::current_exception());
-    }
-    if (here) return done(std::move(*here));
-    fetch(blob, Freshness::kAny, done);
-  });
+BlobStore::~BlobStore() {
+  keeping_.wait_until_none();
 }
 
-Blob BlobStore::map(const format::Descriptor& blob) {
+ByteGetter BlobStore::from_source(const format::Descriptor& blob) {
+  return [this, blob](Freshness freshness, Completion<Bytes> done) {
+    source_.read(blob, freshness, std::move(done));
+  };
+}
+
+void BlobStore::read(const format::Descriptor& blob, Completion<BlobData> done, Answer answer,
+                     std::function<void()> on_absent) {
+  auto fetch = std::make_shared<Fetch>(Fetch{.blob = blob,
+                                             .get = from_source(blob),
+                                             .done = std::move(done),
+                                             .on_absent = std::move(on_absent),
+                                             .answer = answer});
+  runtime_.post([this, fetch] { find(fetch); });
+}
+
+bool BlobStore::read_by(const format::Descriptor& blob, ByteGetter get, Completion<BlobData> done,
+                        Answer answer, std::function<void()> on_absent) {
+  return find(std::make_shared<Fetch>(Fetch{.blob = blob,
+                                            .get = std::move(get),
+                                            .done = std::move(done),
+                                            .on_absent = std::move(on_absent),
+                                            .answer = answer}));
+}
+
+bool BlobStore::is_cached(const format::Digest& blob) const {
+  return cache_ != nullptr && cache_->has(blob);
+}
+
+bool BlobStore::find(const std::shared_ptr<Fetch>& fetch) {
+  std::optional<Bytes> here;
+  try {
+    here = read_here(fetch->blob);
+  } catch (...) {
+    fetch->done(std::current_exception());
+    return false;
+  }
+  if (here) {
+    fetch->done(share(std::move(*here)));
+    return false;
+  }
+  if (fetch->on_absent) fetch->on_absent();
+  take_turn(fetch);
+  return true;
+}
+
+Blob BlobStore::map(const format::Descriptor& blob, ByteGetter get, Answer answer) {
   check_size(blob);
   if (auto here = map_local(blob)) return std::move(*here);
   const bool copied = blob.size <= kMaxCopiedSize;
   if (copied) {
-    if (auto bytes = read_cached(blob)) return Blob(std::move(*bytes));
+    if (auto bytes = read_cached(blob)) return Blob(share(std::move(*bytes)));
   } else if (auto file = map_cached(blob)) {
     return Blob(std::move(*file));
   }
-  auto fetched = wait_for<Bytes>(
-      [&](Completion<Bytes> done) { fetch(blob, Freshness::kAny, std::move(done)); });
+  auto fetched = wait_for<BlobData>([&](Completion<BlobData> done) {
+    take_turn(std::make_shared<Fetch>(Fetch{.blob = blob,
+                                            .get = get ? std::move(get) : from_source(blob),
+                                            .done = std::move(done),
+                                            .answer = copied ? answer : Answer::kWhenKept}));
+  });
   if (copied) return Blob(std::move(fetched));
   // From the cache's file the kernel can drop pages that are not in use, and read them again.
   if (auto file = map_cached(blob)) return Blob(std::move(*file));
   return Blob(std::move(fetched));
+}
+
+void BlobStore::fetch(const format::Descriptor& blob, ByteGetter get, Completion<BlobData> done) {
+  auto fetch = std::make_shared<Fetch>(Fetch{
+      .blob = blob, .get = std::move(get), .done = std::move(done), .answer = Answer::kWhenKept});
+  runtime_.post([this, fetch] { take_turn(fetch); });
 }
 
 std::optional<BlobStore::LocalFile> BlobStore::open_local(const format::Descriptor& blob) {
@@ -109,7 +202,7 @@ std::optional<Blob> BlobStore::map_local(const format::Descriptor& blob) {
   if (!local->is_covered && blob.size <= kMaxCopiedSize) {
     auto bytes = read_file(local->file, local->path, blob.size);
     local->verify(blob, bytes);
-    return Blob(std::move(bytes));
+    return Blob(share(std::move(bytes)));
   }
   MappedFile file(local->file, local->path);
   local->verify(blob, file.bytes());
@@ -139,40 +232,83 @@ std::optional<MappedFile> BlobStore::map_cached(const format::Descriptor& blob) 
   return file;
 }
 
-void BlobStore::fetch(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done) {
+void BlobStore::take_turn(const std::shared_ptr<Fetch>& fetch) {
+  if (cache_ == nullptr) return start(fetch);
+  fetch->claim = cache_->claims().claim(fetch->blob.digest);
+  // After the claim: whoever had it may have put the blob there just before.
+  if (answer_from_cache(*fetch)) return;
+  if (fetch->claim || closed_ || fetch->waited > patience(fetch->blob)) return start(fetch);
+  runtime_.post_after(fetch->pause, [this, fetch] { take_turn(fetch); });
+  fetch->waited += fetch->pause;
+  fetch->pause = std::min(2 * fetch->pause, kLongestPause);
+}
+
+bool BlobStore::answer_from_cache(Fetch& fetch) {
+  if (!cache_->has(fetch.blob.digest)) return false;
+  std::optional<Bytes> here;
+  try {
+    here = read_cached(fetch.blob);
+  } catch (...) {
+    fetch.claim.reset();
+    fetch.done(std::current_exception());
+    return true;
+  }
+  if (!here) return false;
+  fetch.claim.reset();
+  fetch.done(share(std::move(*here)));
+  return true;
+}
+
+void BlobStore::start(const std::shared_ptr<Fetch>& fetch) {
   // The source may answer on the loop, where nothing may be hashed or written.
-  auto arrived = [this, blob, freshness, done](Outcome<Bytes> outcome) {
-    runtime_.post([this, blob, freshness, done, outcome = std::move(outcome)]() mutable {
-      accept(blob, freshness, std::move(outcome), done);
-    });
+  auto arrived = [this, fetch](Outcome<Bytes> outcome) {
+    runtime_.post(
+        [this, fetch, outcome = std::move(outcome)]() mutable { accept(fetch, outcome); });
   };
   try {
-    source_.read(blob, freshness, std::move(arrived));
+    fetch->get(fetch->freshness, std::move(arrived));
   } catch (...) {  // it could not even begin, so it has not answered
-    done(std::current_exception());
+    fetch->claim.reset();
+    fetch->done(std::current_exception());
   }
 }
 
-void BlobStore::accept(const format::Descriptor& blob, Freshness freshness, Outcome<Bytes> outcome,
-                       const Completion<Bytes>& done) {
+void BlobStore::accept(const std::shared_ptr<Fetch>& fetch, Outcome<Bytes>& outcome) {
+  BlobData data;
   try {
-    if (outcome.ok()) {
-      const auto wrong = mismatch(blob, outcome.value());
-      if (wrong.empty()) {
-        if (cache_ != nullptr) cache_->write(blob.digest, outcome.value());
-      } else {
-        outcome = std::make_exception_ptr(
-            CorruptError(fmt::format("{} sent wrong bytes for the blob {}: {}.",
-                                     source_.description(), blob.digest.to_string(), wrong)));
-      }
-    }
+    verify(fetch->blob, outcome.value());
+    data = share(std::move(outcome.value()));
   } catch (...) {
-    outcome = std::current_exception();
+    const auto error = std::current_exception();
+    if (fetch->freshness == Freshness::kAny && is_corrupt(error)) {
+      fetch->freshness = Freshness::kBypass;
+      return start(fetch);
+    }
+    fetch->claim.reset();
+    return fetch->done(error);
   }
-  if (freshness == Freshness::kAny && !outcome.ok() && is_corrupt(outcome.error())) {
-    return fetch(blob, Freshness::kBypass, done);
-  }
-  done(std::move(outcome));
+  if (fetch->answer == Answer::kAtOnce) return answer_and_keep(*fetch, data);
+  keep(*fetch, *data);
+  fetch->done(data);
+}
+
+void BlobStore::keep(Fetch& fetch, const Bytes& bytes) {
+  if (cache_ != nullptr) cache_->write(fetch.blob.digest, bytes);
+  fetch.claim.reset();
+}
+
+// Whoever has his answer may end all this.
+void BlobStore::answer_and_keep(Fetch& fetch, const BlobData& data) {
+  const auto token = keeping_.enter();
+  fetch.done(data);
+  keep(fetch, *data);
+}
+
+void BlobStore::verify(const format::Descriptor& blob, const Bytes& bytes) const {
+  const auto wrong = mismatch(blob, bytes);
+  if (wrong.empty()) return;
+  throw CorruptError(fmt::format("{} sent wrong bytes for the blob {}: {}.", source_.description(),
+                                 blob.digest.to_string(), wrong));
 }
 
 }  // namespace puzzlefs::fetch

@@ -2,18 +2,23 @@
 //
 // Durability: transactions are flushed with MDB_NOMETASYNC, which keeps the database whole over a
 // crash of the machine and may lose the last transactions. MDB_NOSYNC would save that flush, but a
-// crash could then leave a broken database, and LMDB may end the program on one. So the flushes are
-// made few instead: kBatchSize blobs share one, and a program that is killed loses that many hints.
+// crash could then leave a broken database, and LMDB may end the program on one. So only what
+// changes seldom is in it: the name of an image whose tag has moved.
 #include "fetch/cache_index.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <cstring>
+#include <cerrno>
 #include <map>
+#include <mutex>
+#include <system_error>
+#include <vector>
 
 #include "fetch/file_descriptor.h"
 #include "format/error.h"
@@ -25,8 +30,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMapSize = std::size_t{1}
                                  << 30;  // address space; the file is as large as needed
-constexpr std::size_t kBatchSize = 256;
-constexpr off_t kLockFileSize = 8192;  // as LMDB makes it
+constexpr off_t kLockFileSize = 8192;    // as LMDB makes it
 
 /// A failure that a new database would not have.
 class BrokenIndex : public Error {
@@ -59,10 +63,6 @@ ByteView bytes_of(const MDB_val& value) {
   return {static_cast<const std::byte*>(value.mv_data), value.mv_size};
 }
 
-ByteView bytes_of(const CachedBlob& blob) {
-  return std::as_bytes(std::span(&blob, 1));
-}
-
 /// LMDB makes this file sparse and writes it through a mapping: on a full disk that write would
 /// kill the program. Must happen while the database is not open: closing the file drops LMDB's
 /// locks.
@@ -73,6 +73,22 @@ void reserve_lock_file(const fs::path& path) {
   // another process may have mapped.
   if (fallocate(file.get(), 0, 0, kLockFileSize) == 0 || errno == EOPNOTSUPP) return;
   throw_errno(fmt::format("reserve space for {}", path.native()));
+}
+
+/// For a process whose end by a signal is expected.
+void die_silently() {
+  constexpr unsigned kPatience = 10;  // seconds
+  for (const int number : {SIGABRT, SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGALRM}) {
+    ::signal(number, SIG_DFL);
+  }
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  const rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
+  const int null = ::open("/dev/null", O_WRONLY);
+  ::dup2(null, STDERR_FILENO);  // LMDB reports its assertions there
+  ::alarm(kPatience);
 }
 
 bool fits(const std::string& name, MDB_env* env) {
@@ -104,6 +120,7 @@ OpenIndexes& open_indexes() {
 class CacheIndex::Transaction {
  public:
   Transaction(CacheIndex& index, unsigned flags) : index_(index) {
+    if (!index_.is_whole()) index_.check(MDB_CORRUPTED, "use");
     index_.check(mdb_txn_begin(index_.env_.get(), nullptr, flags, &transaction_), "lock");
   }
   ~Transaction() {
@@ -120,12 +137,6 @@ class CacheIndex::Transaction {
     return database;
   }
 
-  bool is_empty(MDB_dbi database) {
-    MDB_stat status{};
-    index_.check(mdb_stat(transaction_, database, &status), "read");
-    return status.ms_entries == 0;
-  }
-
   /// The value of a key, which lives as long as the transaction, or nothing.
   std::optional<ByteView> get(MDB_dbi database, ByteView key) {
     auto key_value = value_of(key);
@@ -136,16 +147,28 @@ class CacheIndex::Transaction {
     return bytes_of(value);
   }
 
+  /// Calls `found` with each key and its value, which live as long as the call.
+  template <class Found>
+  void for_each(MDB_dbi database, const Found& found) {
+    struct Close {
+      void operator()(MDB_cursor* cursor) const { mdb_cursor_close(cursor); }
+    };
+    MDB_cursor* opened = nullptr;
+    index_.check(mdb_cursor_open(transaction_, database, &opened), "read");
+    const std::unique_ptr<MDB_cursor, Close> cursor(opened);
+    MDB_val key{};
+    MDB_val value{};
+    int code = 0;
+    while ((code = mdb_cursor_get(opened, &key, &value, MDB_NEXT)) == 0) {
+      found(bytes_of(key), bytes_of(value));
+    }
+    if (code != MDB_NOTFOUND) index_.check(code, "read");
+  }
+
   void put(MDB_dbi database, ByteView key, ByteView data) {
     auto key_value = value_of(key);
     auto value = value_of(data);
     index_.check(mdb_put(transaction_, database, &key_value, &value, 0), "write");
-  }
-
-  void remove(MDB_dbi database, ByteView key) {
-    auto key_value = value_of(key);
-    const auto code = mdb_del(transaction_, database, &key_value, nullptr);
-    if (code != MDB_NOTFOUND) index_.check(code, "write");
   }
 
  private:
@@ -153,8 +176,7 @@ class CacheIndex::Transaction {
   MDB_txn* transaction_ = nullptr;
 };
 
-std::shared_ptr<CacheIndex> CacheIndex::open(const fs::path& directory,
-                                             const fs::path& blobs_directory) {
+std::shared_ptr<CacheIndex> CacheIndex::open(const fs::path& directory) {
   struct stat status {};
   if (stat(directory.c_str(), &status) != 0) {
     throw_errno(fmt::format("look at {}", directory.native()));
@@ -165,7 +187,7 @@ std::shared_ptr<CacheIndex> CacheIndex::open(const fs::path& directory,
   const std::lock_guard lock(indexes.mutex);
   auto& open = indexes.by_directory[id];
   try {
-    if (!open.index) open.index.reset(new CacheIndex(directory, blobs_directory));
+    if (!open.index) open.index.reset(new CacheIndex(directory));
   } catch (...) {
     indexes.by_directory.erase(id);
     throw;
@@ -179,11 +201,12 @@ std::shared_ptr<CacheIndex> CacheIndex::open(const fs::path& directory,
           }};
 }
 
-CacheIndex::CacheIndex(fs::path directory, const fs::path& blobs_directory)
-    : directory_(std::move(directory)) {
+CacheIndex::CacheIndex(fs::path directory) : directory_(std::move(directory)) {
   // Held until the index is usable, so that of several programs that find it broken one repairs it.
   const DirectoryLock lock(directory_);
   try {
+    check_files();
+    if (exists() && !survives_use()) check(MDB_CORRUPTED, "use");
     open_database();
   } catch (const BrokenIndex&) {
     env_.reset();
@@ -191,16 +214,73 @@ CacheIndex::CacheIndex(fs::path directory, const fs::path& blobs_directory)
     broken_ = false;
     open_database();
   }
-  fill(blobs_directory);
+}
+
+void CacheIndex::check_files() {
+  for (const auto& file : {data_file(), lock_file()}) {
+    struct stat status {};
+    if (lstat(file.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+      check(MDB_INVALID, "open");
+    }
+  }
+}
+
+bool CacheIndex::exists() const {
+  return access(data_file().c_str(), F_OK) == 0 || access(lock_file().c_str(), F_OK) == 0;
+}
+
+// LMDB trusts its pages: one with other bytes ends the program, by an assertion or a wild pointer.
+// So a child does first what is done later; when it ends otherwise than well, so would this.
+bool CacheIndex::survives_use() {
+  const pid_t child = ::fork();
+  if (child < 0) return true;  // then there is no memory either, and nothing to be said of this
+  if (child == 0) {
+    die_silently();
+    try {
+      open_database(MDB_NOSYNC);  // a slow disk must not look like somebody's lock
+      try_all();
+      ::_exit(0);
+    } catch (const BrokenIndex&) {
+      ::_exit(1);
+    } catch (...) {
+      ::_exit(0);  // no fault of the database; it is reported when this is done again
+    }
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+    throw Error(EBUSY,
+                fmt::format("Somebody keeps the cache's index {} locked.", directory_.native()));
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void CacheIndex::try_all() {
+  for_each([](const std::string&, const format::Digest&) {});
+  Transaction transaction(*this, 0);
+  transaction.put(names_, as_bytes(std::string_view("probe")), format::Digest().bytes());
+  // Aborted, so that nothing changes.
 }
 
 CacheIndex::~CacheIndex() {
-  try {
-    flush();
-  } catch (const std::exception&) {
-    // Hints that are lost; the files are there.
+  if (!is_whole()) {
+    // To close it would touch what is no longer there, and end the program.
+    static auto* const abandoned = new std::vector<MDB_env*>();
+    abandoned->push_back(env_.release());
+  } else if (broken_) {
+    discard();
   }
-  if (broken_) discard();
+}
+
+// LMDB reads and writes through mappings of its files. They never become shorter but by somebody
+// else's doing.
+bool CacheIndex::is_whole() const {
+  mdb_filehandle_t data = -1;
+  struct stat status {};
+  if (mdb_env_get_fd(env_.get(), &data) != 0 || fstat(data, &status) != 0) return true;
+  if (status.st_size < data_size_) return false;
+  const bool has_lock_file = stat(lock_file().c_str(), &status) == 0 && S_ISREG(status.st_mode);
+  return !has_lock_file || status.st_size >= kLockFileSize;
 }
 
 void CacheIndex::discard() noexcept {
@@ -219,18 +299,18 @@ bool CacheIndex::is_in_place() const {
   struct stat opened {};
   struct stat present {};
   return mdb_env_get_fd(env_.get(), &file) == 0 && fstat(file, &opened) == 0 &&
-         stat((directory_ / "data.mdb").c_str(), &present) == 0 &&
-         opened.st_dev == present.st_dev && opened.st_ino == present.st_ino;
+         stat(data_file().c_str(), &present) == 0 && opened.st_dev == present.st_dev &&
+         opened.st_ino == present.st_ino;
 }
 
-void CacheIndex::open_database() {
+void CacheIndex::open_database(unsigned flags) {
   MDB_env* env = nullptr;
   check(mdb_env_create(&env), "prepare");
   env_.reset(env);
-  check(mdb_env_set_maxdbs(env, 2), "prepare");
+  check(mdb_env_set_maxdbs(env, 1), "prepare");
   check(mdb_env_set_mapsize(env, kMapSize), "prepare");
-  reserve_lock_file(directory_ / "lock.mdb");
-  check(mdb_env_open(env, directory_.c_str(), MDB_NOTLS | MDB_NOMETASYNC, 0600), "open");
+  reserve_lock_file(lock_file());
+  check(mdb_env_open(env, directory_.c_str(), MDB_NOTLS | MDB_NOMETASYNC | flags, 0600), "open");
 
   // LMDB reads through a mapping: a page beyond the end of a truncated file would kill the program.
   MDB_envinfo info{};
@@ -238,94 +318,24 @@ void CacheIndex::open_database() {
   struct stat file {};
   check(mdb_env_info(env, &info), "open");
   check(mdb_env_stat(env, &status), "open");
-  const auto data_file = directory_ / "data.mdb";
-  if (stat(data_file.c_str(), &file) != 0) {
-    throw_errno(fmt::format("look at {}", data_file.native()));
+  if (stat(data_file().c_str(), &file) != 0) {
+    throw_errno(fmt::format("look at {}", data_file().native()));
   }
   const auto pages = static_cast<std::uint64_t>(file.st_size) / status.ms_psize;
   if (info.me_last_pgno >= pages) check(MDB_CORRUPTED, "open");
+  data_size_ = file.st_size;
 
   int dead = 0;
   check(mdb_reader_check(env, &dead), "open");
   Transaction transaction(*this, 0);
-  blobs_ = transaction.open("blobs");
   names_ = transaction.open("names");
   transaction.commit();
 }
 
 void CacheIndex::delete_database() noexcept {
   // Other processes that have it open go on with the deleted files, both of them.
-  for (const auto* name : {"data.mdb", "lock.mdb"}) unlink((directory_ / name).c_str());
-}
-
-void CacheIndex::fill(const fs::path& blobs_directory) {
-  Transaction transaction(*this, 0);
-  if (!transaction.is_empty(blobs_)) return;
-  std::error_code failure;
-  fs::recursive_directory_iterator files(blobs_directory, failure);
-  for (; !failure && files != fs::recursive_directory_iterator(); files.increment(failure)) {
-    struct stat status {};
-    if (lstat(files->path().c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
-    try {
-      const auto digest = format::Digest::parse_hex(files->path().filename().native());
-      const CachedBlob blob{static_cast<std::uint64_t>(status.st_size), status.st_mtime};
-      transaction.put(blobs_, digest.bytes(), bytes_of(blob));
-    } catch (const CorruptError&) {
-      // Not the name of a blob, so not one of ours.
-    }
-  }
-  transaction.commit();
-}
-
-void CacheIndex::add(const format::Digest& digest, std::uint64_t size) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  collect(
-      {digest, CachedBlob{size, std::chrono::duration_cast<std::chrono::seconds>(now).count()}});
-}
-
-void CacheIndex::remove(const format::Digest& digest) {
-  collect({digest, std::nullopt});
-}
-
-void CacheIndex::collect(Change change) {
-  std::vector<Change> batch;
-  {
-    const std::lock_guard lock(mutex_);
-    pending_.push_back(std::move(change));
-    if (pending_.size() < kBatchSize) return;
-    batch.swap(pending_);
-  }
-  write(batch);
-}
-
-void CacheIndex::flush() {
-  std::vector<Change> batch;
-  {
-    const std::lock_guard lock(mutex_);
-    batch.swap(pending_);
-  }
-  if (!batch.empty()) write(batch);
-}
-
-void CacheIndex::write(const std::vector<Change>& changes) {
-  Transaction transaction(*this, 0);
-  for (const auto& [digest, blob] : changes) {
-    if (blob) {
-      transaction.put(blobs_, digest.bytes(), bytes_of(*blob));
-    } else {
-      transaction.remove(blobs_, digest.bytes());
-    }
-  }
-  transaction.commit();
-}
-
-std::optional<CachedBlob> CacheIndex::find(const format::Digest& digest) {
-  Transaction transaction(*this, MDB_RDONLY);
-  const auto found = transaction.get(blobs_, digest.bytes());
-  CachedBlob blob;
-  if (!found || found->size() != sizeof blob) return std::nullopt;
-  std::memcpy(&blob, found->data(), sizeof blob);
-  return blob;
+  std::error_code ignored;
+  for (const auto& file : {data_file(), lock_file()}) fs::remove_all(file, ignored);
 }
 
 void CacheIndex::remember(const std::string& name, const format::Digest& manifest) {
@@ -341,6 +351,15 @@ std::optional<format::Digest> CacheIndex::recall(const std::string& name) {
   const auto found = transaction.get(names_, as_bytes(name));
   if (!found || found->size() != format::Digest::kSize) return std::nullopt;
   return format::Digest::from_bytes(*found);
+}
+
+void CacheIndex::for_each(
+    const std::function<void(std::string name, const format::Digest&)>& found) {
+  Transaction transaction(*this, MDB_RDONLY);
+  transaction.for_each(names_, [&found](ByteView name, ByteView digest) {
+    if (digest.size() != format::Digest::kSize) return;
+    found(std::string(as_text(name)), format::Digest::from_bytes(digest));
+  });
 }
 
 void CacheIndex::check(int code, const char* doing) {

@@ -40,18 +40,70 @@ Credential parse(const std::string& program, const std::string& output) {
   return {.user = std::move(user), .password = std::move(secret)};
 }
 
+/// Runs "docker-credential-`helper` `command`" with `input`.
+ProgramResult call(const std::string& helper, const std::string& command,
+                   const std::string& input) {
+  const auto program = "docker-credential-" + helper;
+  if (helper.find('/') != std::string::npos) fail(program, "is not a name but a path");
+  return run_program({program, command}, input, kTimeout);
+}
+
+/// Never its output where that may hold a secret.
+[[noreturn]] void fail_as(const std::string& helper, const std::string& reason) {
+  fail("docker-credential-" + helper, reason.empty() ? "fails" : "fails: " + printable(reason));
+}
+
+/// For commands that answer nothing secret. Helpers say what went wrong on either output.
+const std::string& reason_of(const ProgramResult& result) {
+  return result.errors.empty() ? result.output : result.errors;
+}
+
 }  // namespace
 
 std::optional<Credential> ask_credential_helper(const std::string& helper,
                                                 const std::string& server) {
-  const auto program = "docker-credential-" + helper;
-  if (helper.find('/') != std::string::npos) fail(program, "is not a name but a path");
   if (server.size() > kMaxServer) return std::nullopt;
-  const auto result = run_program({program, "get"}, server, kTimeout);
-  if (result.succeeded()) return parse(program, result.output);
+  const auto result = call(helper, "get", server);
+  if (result.succeeded()) return parse("docker-credential-" + helper, result.output);
   if (result.output.find(kUnknown) != std::string::npos) return std::nullopt;
-  // Never its output, which may hold a secret.
-  fail(program, result.errors.empty() ? "fails" : "fails: " + printable(result.errors));
+  fail_as(helper, result.errors);
+}
+
+void store_in_credential_helper(const std::string& helper, const std::string& server,
+                                const Credential& credential) {
+  const nlohmann::ordered_json entry = {
+      {"ServerURL", server}, {"Username", credential.user}, {"Secret", credential.password}};
+  std::string text;
+  try {
+    text = entry.dump();
+  } catch (const nlohmann::json::exception&) {
+    fail("docker-credential-" + helper, "takes only user names and passwords in UTF-8");
+  }
+  const auto result = call(helper, "store", text);
+  if (result.succeeded()) return;
+  const auto& reason = reason_of(result);
+  auto secret = nlohmann::json(credential.password).dump();
+  secret = secret.substr(1, secret.size() - 2);  // as it was sent, without the quotes
+  const bool tells = reason.find(credential.password) != std::string::npos ||
+                     reason.find(secret) != std::string::npos;
+  fail_as(helper, tells ? std::string() : reason);
+}
+
+void erase_from_credential_helper(const std::string& helper, const std::string& server) {
+  const auto result = call(helper, "erase", server);
+  if (!result.succeeded()) fail_as(helper, reason_of(result));
+}
+
+std::vector<std::string> list_credential_helper(const std::string& helper) {
+  const auto result = call(helper, "list", {});
+  if (!result.succeeded()) fail_as(helper, reason_of(result));
+  const auto document = nlohmann::json::parse(result.output, nullptr, false);
+  if (!document.is_object()) {
+    fail("docker-credential-" + helper, "does not list servers as a JSON object");
+  }
+  std::vector<std::string> servers;
+  for (const auto& [server, user] : document.items()) servers.push_back(server);
+  return servers;
 }
 
 }  // namespace puzzlefs::fetch

@@ -4,20 +4,12 @@
 
 #include <filesystem>
 #include <optional>
-#include <string>
 #include <vector>
 
+#include "fetch/credential.h"
 #include "format/image_name.h"
 
 namespace puzzlefs::fetch {
-
-/// A user with a password, or an identity token, which a token service takes in their place (OAuth2
-/// refresh token).
-struct Credential {
-  std::string user;
-  std::string password;
-  std::string identity_token;
-};
 
 /// Finds the credential for a repository. Reads the files anew at each call, so that a renewed
 /// credential reaches a running mount. Immutable, thread-safe.
@@ -26,6 +18,8 @@ class Credentials {
   /// `authfile` (from --authfile), else $REGISTRY_AUTH_FILE, is then the only file looked at;
   /// without one the default places are, in the order of doc/registry.md.
   explicit Credentials(std::filesystem::path authfile = {});
+  /// This one, whatever the repository.
+  explicit Credentials(Credential credential);
 
   /// What the first file that has something says: by the helper for the host, the most specific
   /// entry, or the helper for all hosts. A helper that fails is passed over with a warning. Throws
@@ -34,6 +28,7 @@ class Credentials {
   std::optional<Credential> find(const format::RegistryName& name) const;
 
  private:
+  std::optional<Credential> fixed_;
   std::vector<std::filesystem::path> files_;
   bool named_ = false;  // by the user: a missing file is an error
 };

@@ -7,60 +7,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <random>
-#include <string>
 
+#include "fetch/temp_file.h"
 #include "format/error.h"
 
 namespace puzzlefs::fetch {
 namespace {
-
-/// A file under a temporary name, removed unless it was renamed.
-class TempFile {
- public:
-  TempFile(const std::filesystem::path& directory, unsigned mode) {
-    std::random_device random;
-    do {
-      path_ = directory / fmt::format(".tmp-{:08x}{:08x}", random(), random());
-      file_ = FileDescriptor(open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
-    } while (!file_ && errno == EEXIST);
-    if (!file_) throw_errno(fmt::format("create a file in {}", directory.native()));
-  }
-  ~TempFile() {
-    if (!renamed_) unlink(path_.c_str());
-  }
-  TempFile(const TempFile&) = delete;
-  TempFile& operator=(const TempFile&) = delete;
-
-  void write(ByteView data) {
-    while (!data.empty()) {
-      const auto written = ::write(file_.get(), data.data(), data.size());
-      if (written >= 0) {
-        data = data.subspan(static_cast<std::size_t>(written));
-      } else if (errno != EINTR) {
-        throw_errno(fmt::format("write {}", path_.native()));
-      }
-    }
-  }
-
-  void flush() {
-    if (fsync(file_.get()) != 0) throw_errno(fmt::format("flush {} to disk", path_.native()));
-  }
-
-  void rename_to(const std::filesystem::path& path) {
-    if (rename(path_.c_str(), path.c_str()) != 0) {
-      throw_errno(fmt::format("create {}", path.native()));
-    }
-    renamed_ = true;
-  }
-
- private:
-  std::filesystem::path path_;
-  FileDescriptor file_;
-  bool renamed_ = false;
-};
 
 void flush_directory(const std::filesystem::path& path) {
   // EINVAL: a file system that cannot flush directories.
@@ -133,6 +86,23 @@ Bytes read_file(const FileDescriptor& file, const std::filesystem::path& path,
   return bytes;
 }
 
+void read_at(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes,
+             const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const auto got = ::pread(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got == 0) {
+      throw CorruptError(
+          fmt::format("{} ends before the byte {}, which is wanted of it.", path.native(), offset));
+    }
+    if (got > 0) {
+      bytes = bytes.subspan(static_cast<std::size_t>(got));
+      offset += static_cast<std::uint64_t>(got);
+    } else if (errno != EINTR) {
+      throw_errno(fmt::format("read {}", path.native()));
+    }
+  }
+}
+
 void write_file_atomically(const std::filesystem::path& path,
                            const std::filesystem::path& temp_directory, ByteView data,
                            unsigned mode, Durability durability) {
@@ -150,6 +120,12 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory)
   // Then concurrent changes may lose one another, but never leave a torn file, thanks to rename.
   while (flock(directory_.get(), LOCK_EX) != 0 && errno == EINTR) {
   }
+}
+
+std::optional<DirectoryLock> DirectoryLock::try_lock(const std::filesystem::path& directory) {
+  auto opened = open_directory(directory);
+  if (flock(opened.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return std::nullopt;
+  return DirectoryLock(std::move(opened));
 }
 
 }  // namespace puzzlefs::fetch

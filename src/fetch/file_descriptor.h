@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "format/bytes.h"
@@ -42,6 +44,11 @@ Bytes read_file(const std::filesystem::path& path, std::uint64_t max_size);
 Bytes read_file(const FileDescriptor& file, const std::filesystem::path& path,
                 std::uint64_t max_size);
 
+/// Fills `bytes` from `offset` of an open file on. Throws Error, naming `path`; CorruptError if the
+/// file ends before.
+void read_at(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes,
+             const std::filesystem::path& path);
+
 /// Whether a file is on the disk, and not only in the kernel's memory, when writing it returns.
 enum class Durability { kNone, kFlushed };
 
@@ -58,8 +65,12 @@ class DirectoryLock {
  public:
   /// Waits for the lock. Throws Error if the directory cannot be opened.
   explicit DirectoryLock(const std::filesystem::path& directory);
+  /// Nothing if somebody else has it. Throws Error if the directory cannot be opened.
+  static std::optional<DirectoryLock> try_lock(const std::filesystem::path& directory);
 
  private:
+  explicit DirectoryLock(FileDescriptor directory) : directory_(std::move(directory)) {}
+
   FileDescriptor directory_;
 };
 

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -25,6 +26,8 @@ namespace puzzlefs::fetch {
 namespace {
 
 constexpr std::size_t kIdleHandles = 16;
+constexpr std::string_view kFinishing = "The program is finishing";
+constexpr std::string_view kNotWanted = "It is not wanted any more";
 constexpr std::uint64_t kMaxBundleSize = 4 << 20;  // the system's has 200 KiB
 
 using boost::asio::posix::stream_descriptor;
@@ -62,7 +65,7 @@ CURLM* make_multi() {
 
 std::exception_ptr closed_error() {
   return std::make_exception_ptr(
-      TransportError(TransportError::Cause::kClosed, "send a request", "The program is finishing"));
+      TransportError(TransportError::Cause::kClosed, "send a request", std::string(kFinishing)));
 }
 
 }  // namespace
@@ -91,6 +94,10 @@ class HttpClient::Impl : public std::enable_shared_from_this<Impl> {
   bool is_closed();
   void start_queued();
   void start(Queued queued);
+  void attach(CURL* easy, TransferControl& control);
+  void steer(CURL* easy);
+  void finish(CURL* easy, CURLcode code);
+  Active take_active(CURL* easy);
   const ServerCertificates& certificates_for(const std::string& url);
   const std::string& system_authorities();
   std::string system_bundle();
@@ -177,18 +184,54 @@ void HttpClient::Impl::start_queued() {
 
 void HttpClient::Impl::start(Queued queued) {
   try {
+    if (queued.request.control && queued.request.control->is_cancelled()) {
+      throw TransportError(TransportError::Cause::kClosed, "send a request",
+                           std::string(kNotWanted));
+    }
     const auto& certificates = certificates_for(queued.request.url);
     auto transfer = std::make_unique<HttpTransfer>(take_easy(), std::move(queued.request), options_,
                                                    certificates);
     CURL* const easy = transfer->easy();
+    TransferControl* const control = transfer->control();
     // Before it is added: libcurl may call back at once.
     active_.emplace(easy, Active{std::move(transfer), queued.done});
-    if (curl_multi_add_handle(multi_.get(), easy) == CURLM_OK) return;
+    if (curl_multi_add_handle(multi_.get(), easy) == CURLM_OK) {
+      if (control != nullptr) attach(easy, *control);
+      return;
+    }
     active_.erase(easy);
     throw Error(ENOMEM, "Cannot start an HTTP request.");
   } catch (const std::exception&) {
     queued.done(std::current_exception());
   }
+}
+
+// May be told by any thread, and too late: `easy` can be another request's by then, whose own reins
+// are looked at.
+void HttpClient::Impl::attach(CURL* easy, TransferControl& control) {
+  control.attach([weak = weak_from_this(), easy] {
+    if (const auto self = weak.lock()) {
+      boost::asio::post(self->loop_, [self, easy] { self->steer(easy); });
+    }
+  });
+  if (control.is_cancelled()) {  // it may have been before anybody listened
+    boost::asio::post(loop_, [self = shared_from_this(), easy] { self->steer(easy); });
+  }
+}
+
+void HttpClient::Impl::steer(CURL* easy) {
+  const auto found = active_.find(easy);
+  if (found == active_.end() || found->second.transfer->control() == nullptr) return;
+  auto& transfer = *found->second.transfer;
+  if (transfer.control()->is_cancelled()) {
+    const auto cancelled = take_active(easy);
+    auto outcome = cancelled.transfer->aborted(std::string(kNotWanted));
+    curl_multi_remove_handle(multi_.get(), easy);
+    return cancelled.done(std::move(outcome));
+  }
+  // libcurl hands on what it kept; that this failed it does not remember.
+  if (const CURLcode code = transfer.resume(); code != CURLE_OK) return finish(easy, code);
+  act(CURL_SOCKET_TIMEOUT, 0);
 }
 
 const ServerCertificates& HttpClient::Impl::certificates_for(const std::string& url) {
@@ -250,16 +293,24 @@ void HttpClient::Impl::complete_finished() {
     const CURLMsg* const message = curl_multi_info_read(multi_.get(), &left);
     if (message == nullptr) return;
     if (message->msg != CURLMSG_DONE) continue;
-    CURL* const easy = message->easy_handle;
-    const CURLcode code = message->data.result;
-    const auto found = active_.find(easy);
-    Active finished = std::move(found->second);
-    active_.erase(found);
-    auto outcome = finished.transfer->outcome(code);
-    curl_multi_remove_handle(multi_.get(), easy);
-    if (idle_.size() < kIdleHandles) idle_.push_back(finished.transfer->release_easy());
-    finished.done(std::move(outcome));
+    finish(message->easy_handle, message->data.result);
   }
+}
+
+void HttpClient::Impl::finish(CURL* easy, CURLcode code) {
+  const Active finished = take_active(easy);
+  auto outcome = finished.transfer->outcome(code);
+  curl_multi_remove_handle(multi_.get(), easy);
+  if (idle_.size() < kIdleHandles) idle_.push_back(finished.transfer->release_easy());
+  finished.done(std::move(outcome));
+}
+
+HttpClient::Impl::Active HttpClient::Impl::take_active(CURL* easy) {
+  const auto found = active_.find(easy);
+  Active active = std::move(found->second);
+  active_.erase(found);
+  if (auto* const control = active.transfer->control()) control->detach();
+  return active;
 }
 
 void HttpClient::Impl::watch(curl_socket_t fd, int events) {
@@ -331,12 +382,15 @@ void HttpClient::Impl::shut_down() {
     queue.swap(queue_);
   }
   auto active = std::exchange(active_, {});
-  for (const auto& [easy, entry] : active) curl_multi_remove_handle(multi_.get(), easy);
+  for (const auto& [easy, entry] : active) {
+    if (auto* const control = entry.transfer->control()) control->detach();
+    curl_multi_remove_handle(multi_.get(), easy);
+  }
   multi_.reset();
   for (auto& [fd, socket] : sockets_) socket->forget();
   sockets_.clear();
   timer_.cancel();
-  for (auto& [easy, entry] : active) entry.done(entry.transfer->aborted());
+  for (auto& [easy, entry] : active) entry.done(entry.transfer->aborted(std::string(kFinishing)));
   for (auto& queued : queue) queued.done(closed_error());
 }
 

@@ -60,11 +60,23 @@ long response_status(CURL* easy) {
   return status;
 }
 
+TransportError::Cause cause_of(CURLcode code) {
+  switch (code) {
+    case CURLE_SSL_CONNECT_ERROR:
+      return TransportError::Cause::kTls;
+    case CURLE_OPERATION_TIMEDOUT:   // while connecting
+    case CURLE_ABORTED_BY_CALLBACK:  // as it stalls
+      return TransportError::Cause::kTimeout;
+    default:
+      return TransportError::Cause::kOther;
+  }
+}
+
 }  // namespace
 
 HttpTransfer::HttpTransfer(EasyHandle easy, HttpRequest request, const HttpOptions& options,
                            const ServerCertificates& certificates)
-    : easy_(std::move(easy)), request_(std::move(request)) {
+    : easy_(std::move(easy)), stats_(options.stats), request_(std::move(request)) {
   set_connection_options(options);
   set_certificates(options, certificates);
   set_request_options();
@@ -90,13 +102,22 @@ void HttpTransfer::set_connection_options(const HttpOptions& options) {
   set_option(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
   // No CURLOPT_TIMEOUT: it would count the time in the queue and punish large blobs.
   set_option(easy, CURLOPT_CONNECTTIMEOUT, static_cast<long>(request_.connect_timeout.count()));
+  // libcurl averages the speed of the last seconds, so that a transfer that was fast ends late:
+  // this only makes it call on_progress() each second.
   set_option(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
   set_option(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(request_.stall_timeout.count()));
+  set_option(easy, CURLOPT_NOPROGRESS, 0L);
+  set_option(easy, CURLOPT_XFERINFOFUNCTION, &HttpTransfer::on_progress);
+  set_option(easy, CURLOPT_XFERINFODATA, static_cast<void*>(this));
 }
 
 void HttpTransfer::set_certificates(const HttpOptions& options,
                                     const ServerCertificates& certificates) {
   CURL* const easy = easy_.get();
+  if (!request_.verify_server) {
+    set_option(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+    set_option(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+  }
   if (!options.ca_file.empty()) set_option(easy, CURLOPT_CAINFO, options.ca_file.c_str());
   if (!certificates.authorities.empty()) {
     // In place of the system's file, which is part of it.
@@ -116,6 +137,10 @@ void HttpTransfer::set_certificates(const HttpOptions& options,
 void HttpTransfer::set_request_options() {
   CURL* const easy = easy_.get();
   set_option(easy, CURLOPT_URL, request_.url.c_str());
+  if (!request_.unix_socket.empty()) {
+    set_option(easy, CURLOPT_UNIX_SOCKET_PATH, request_.unix_socket.c_str());
+    set_option(easy, CURLOPT_NOPROXY, "*");
+  }
   set_option(easy, CURLOPT_ERRORBUFFER, error_text_.data());
   set_option(easy, CURLOPT_HEADERFUNCTION, &HttpTransfer::on_header);
   set_option(easy, CURLOPT_HEADERDATA, static_cast<void*>(this));
@@ -174,26 +199,41 @@ std::string HttpTransfer::what() const {
 }
 
 Outcome<HttpResponse> HttpTransfer::outcome(CURLcode code) {
+  if (stats_ != nullptr && response_status(easy_.get()) != 0) stats_->add_request();
   if (code != CURLE_OK && !cut_) return failure(code);
   response_.status = static_cast<int>(response_status(easy_.get()));
+  if (response_.status == 407) return std::make_exception_ptr(ProxyLoginError(what()));
   spdlog::debug("{} {}: {} ({} bytes)", request_.method, printable_url(request_.url),
-                response_.status, response_.body.size());
+                response_.status, std::max<std::uint64_t>(received_, response_.body.size()));
   return std::move(response_);
 }
 
-Outcome<HttpResponse> HttpTransfer::aborted() const {
-  return std::make_exception_ptr(
-      TransportError(TransportError::Cause::kClosed, what(), "The program is finishing"));
+Outcome<HttpResponse> HttpTransfer::aborted(const std::string& reason) const {
+  return std::make_exception_ptr(TransportError(TransportError::Cause::kClosed, what(), reason));
 }
 
-std::exception_ptr HttpTransfer::failure(CURLcode code) const {
+CURLcode HttpTransfer::resume() {
+  if (!held_back_ || is_paused()) return CURLE_OK;
+  held_back_ = false;
+  moved_at_ = {};  // nothing was to come meanwhile
+  return curl_easy_pause(easy_.get(), CURLPAUSE_CONT);
+}
+
+std::exception_ptr HttpTransfer::failure(CURLcode code) {
   if (problem_) return problem_;
+  long proxy_status = 0;
+  curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status);
+  if (proxy_status == 407) return std::make_exception_ptr(ProxyLoginError(what()));
   std::string reason = printable(error_text_[0] != '\0' ? std::string_view(error_text_.data())
                                                         : curl_easy_strerror(code));
   long os_error = 0;
   curl_easy_getinfo(easy_.get(), CURLINFO_OS_ERRNO, &os_error);
   if (code == CURLE_COULDNT_CONNECT && os_error != 0) {
     reason = std::generic_category().message(static_cast<int>(os_error));
+  }
+  if (code == CURLE_ABORTED_BY_CALLBACK) {
+    reason = "fewer than " + std::to_string(kLeastRate) + " bytes a second came in " +
+             std::to_string(request_.stall_timeout.count()) + " s";
   }
   spdlog::debug("{} {}: {}", request_.method, printable_url(request_.url), reason);
   if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
@@ -218,9 +258,17 @@ std::exception_ptr HttpTransfer::failure(CURLcode code) const {
         Error(EPROTO, "Cannot " + what() + ": the client's certificate cannot be used (" + reason +
                           "). See to the files *.cert and *.key of that server."));
   }
-  const auto cause =
-      code == CURLE_SSL_CONNECT_ERROR ? TransportError::Cause::kTls : TransportError::Cause::kOther;
-  return std::make_exception_ptr(TransportError(cause, what(), reason));
+  return no_answer(code, reason);
+}
+
+std::exception_ptr HttpTransfer::no_answer(CURLcode code, const std::string& reason) {
+  response_.status = static_cast<int>(response_status(easy_.get()));
+  const bool served = response_.status >= 200 && response_.status < 300;
+  if (served && request_.method == "GET" && received_ > 0) {
+    return std::make_exception_ptr(
+        CutShortError(what(), reason, std::move(response_), request_.url));
+  }
+  return std::make_exception_ptr(TransportError(cause_of(code), what(), reason));
 }
 
 // Who gave authorities of his own wants TLS with them, and nothing less.
@@ -282,13 +330,43 @@ bool HttpTransfer::accept_body(ByteView data) {
   curl_off_t announced = 0;
   curl_easy_getinfo(easy_.get(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
   const auto expected = announced > 0 ? static_cast<std::uint64_t>(announced) : 0;
-  if (expected > request_.max_body_size || data.size() > request_.max_body_size - body.size()) {
+  if (expected > request_.max_body_size || data.size() > request_.max_body_size - received_) {
     throw CorruptError("Cannot " + what() + ": the server sends more than the " +
                        std::to_string(request_.max_body_size) + " bytes that were expected.");
   }
-  if (body.empty()) body.reserve(static_cast<std::size_t>(std::min(expected, kMaxReserve)));
-  body.insert(body.end(), data.begin(), data.end());
+  if (body.empty() && !request_.on_body) {
+    body.reserve(static_cast<std::size_t>(std::min(expected, kMaxReserve)));
+  }
+  received_ += data.size();
+  response_.status = static_cast<int>(status);
+  if (request_.on_body) {
+    request_.on_body(response_, request_.url, data);
+  } else {
+    body.insert(body.end(), data.begin(), data.end());
+  }
   return true;
+}
+
+// Whether too little came and went since it last was enough.
+bool HttpTransfer::stalls(std::uint64_t moved) {
+  if (is_paused()) {
+    moved_at_ = {};
+    return false;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  const auto enough = static_cast<std::uint64_t>(kLeastRate * request_.stall_timeout.count());
+  if (moved_at_ == std::chrono::steady_clock::time_point() || moved - moved_ >= enough) {
+    moved_at_ = now;
+    moved_ = moved;
+    return false;
+  }
+  return now - moved_at_ >= request_.stall_timeout;
+}
+
+int HttpTransfer::on_progress(void* self, curl_off_t /*to_receive*/, curl_off_t received,
+                              curl_off_t /*to_send*/, curl_off_t sent) {
+  const auto moved = static_cast<std::uint64_t>(received) + static_cast<std::uint64_t>(sent);
+  return static_cast<HttpTransfer*>(self)->stalls(moved) ? 1 : 0;
 }
 
 std::size_t HttpTransfer::on_read(char* buffer, std::size_t size, std::size_t count, void* self) {
@@ -325,6 +403,11 @@ std::size_t HttpTransfer::on_header(char* data, std::size_t size, std::size_t co
 
 std::size_t HttpTransfer::on_body(char* data, std::size_t size, std::size_t count, void* self) {
   auto* const transfer = static_cast<HttpTransfer*>(self);
+  if (transfer->is_paused()) {
+    transfer->held_back_ = true;
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  if (transfer->stats_ != nullptr) transfer->stats_->add_fetched(size * count);
   try {
     return transfer->accept_body(as_bytes(std::string_view(data, size * count))) ? size * count : 0;
   } catch (const std::exception&) {

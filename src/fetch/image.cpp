@@ -4,59 +4,19 @@
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
-#include <functional>
 #include <utility>
 
 #include "fetch/file_descriptor.h"
 #include "fetch/layout.h"
+#include "fetch/offline_source.h"
+#include "fetch/stored_metadata.h"
 #include "format/error.h"
 #include "format/verity.h"
 
 namespace puzzlefs::fetch {
 namespace {
 
-/// An index may name further indexes; deeper than this nobody has a use for it.
-constexpr int kMaxIndexDepth = 2;
-
-/// A manifest or index, and its verified digest.
-struct Document {
-  Bytes bytes;
-  format::Digest digest;
-};
-
-using DocumentReader = std::function<Document(const format::Descriptor&)>;
-
-std::string title_of(const format::Digest& digest, const std::string& name) {
-  return fmt::format("The manifest {} of {}", digest.to_string(), name);
-}
-
-[[noreturn]] void throw_no_platform(const format::Index& index, const std::string& title) {
-  std::string offered;
-  for (const auto& entry : index.manifests) {
-    if (!entry.platform) continue;
-    offered += offered.empty() ? "" : ", ";
-    offered += entry.platform->os + "/" + entry.platform->architecture;
-  }
-  const auto host = format::host_platform();
-  throw NotFoundError(fmt::format("{} has no image for {}/{}. It has: {}.", title, host.os,
-                                  host.architecture, offered.empty() ? "none" : offered));
-}
-
-/// Follows indexes to the manifest for this machine.
-Document choose_manifest(Document document, const std::string& name, const DocumentReader& read) {
-  for (int depth = 0;; ++depth) {
-    const auto title = title_of(document.digest, name);
-    const auto type = format::media_type_of(document.bytes, title);
-    if (type != format::kIndexType && type != format::kDockerManifestListType) return document;
-    if (depth == kMaxIndexDepth) {
-      throw CorruptError(fmt::format("{} is an index in an index in an index.", title));
-    }
-    const auto index = format::parse_index(document.bytes, title);
-    const auto chosen = format::select_platform(index, format::host_platform());
-    if (!chosen) throw_no_platform(index, title);
-    document = read(*chosen);
-  }
-}
+constexpr std::chrono::seconds kPatienceForExtras{5};
 
 Document read_from_layout(BlobStore& blobs, const format::Descriptor& descriptor) {
   if (descriptor.size > format::kMaxManifestSize) {
@@ -64,13 +24,13 @@ Document read_from_layout(BlobStore& blobs, const format::Descriptor& descriptor
                                    descriptor.digest.to_string(), blobs.source().description(),
                                    descriptor.size, format::kMaxManifestSize));
   }
-  return {wait_for<Bytes>([&](auto done) { blobs.read(descriptor, std::move(done)); }),
-          descriptor.digest};
+  const auto data = wait_for<BlobData>([&](auto done) { blobs.read(descriptor, std::move(done)); });
+  return make_document(*data, descriptor.digest);
 }
 
 /// The manifest, from the cache if it is there: then the registry is not asked at all.
 Document read_by_digest(Registry& registry, Cache& cache, const format::Digest& digest) {
-  if (auto cached = cache.read(digest)) return {std::move(*cached), digest};
+  if (auto cached = cache.read(digest)) return make_document(std::move(*cached), digest);
   auto fetched = wait_for<FetchedManifest>(
       [&](auto done) { registry.get_manifest(digest.to_string(), std::move(done)); });
   if (format::sha256(fetched.document) != digest) {
@@ -78,33 +38,59 @@ Document read_by_digest(Registry& registry, Cache& cache, const format::Digest& 
                                    registry.description(), digest.to_string()));
   }
   cache.write(digest, fetched.document);
-  return {std::move(fetched.document), digest};
+  return make_document(std::move(fetched.document), digest);
 }
 
-/// What the name stood for last, if the cache still has it.
+/// What the name stood for last, if the cache still has it. Pins outlive the index.
 std::optional<Document> recall(Cache& cache, const std::string& name) {
-  const auto digest = cache.recall(name);
-  if (!digest) return std::nullopt;
+  auto digest = cache.recall(name);
+  if (!digest) {
+    const auto pin = cache.pins().find(name);
+    if (!pin) return std::nullopt;
+    digest = pin->named;
+  }
   auto cached = cache.read(*digest);
   if (!cached) return std::nullopt;
-  return Document{std::move(*cached), *digest};
+  return make_document(std::move(*cached), *digest);
 }
 
-Document read_by_tag(Registry& registry, Cache& cache) {
+Document read_by_tag(Registry& registry, Cache& cache, bool falls_back) {
   const auto name = registry.name().to_string();
   try {
     auto fetched = wait_for<FetchedManifest>(
         [&](auto done) { registry.get_manifest(registry.name().tag, std::move(done)); });
     const auto digest = format::sha256(fetched.document);
     cache.write(digest, fetched.document);
-    return {std::move(fetched.document), digest};
+    return make_document(std::move(fetched.document), digest);
   } catch (const UnavailableError& error) {
-    auto remembered = recall(cache, name);
+    auto remembered = falls_back ? recall(cache, name) : std::nullopt;
     if (!remembered) throw;
     spdlog::warn("Using {}, which {} stood for last, as the registry cannot be reached: {}",
-                 remembered->digest.to_string(), name, error.what());
+                 remembered->descriptor.digest.to_string(), name, error.what());
     return std::move(*remembered);
   }
+}
+
+/// A pin counts more than what the name stood for last, since all of it is there.
+format::Digest recall_offline(Cache& cache, const format::RegistryName& name) {
+  const auto pin = cache.pins().find(name.to_string());
+  const auto digest = pin ? std::optional(pin->named) : cache.recall(name.to_string());
+  if (!digest) throw not_cached(name, "what " + name.to_string() + " stands for");
+  spdlog::info("Using {}, which {} stood for when {}, as --offline says.", digest->to_string(),
+               name.to_string(), pin ? "it was pinned" : "the registry was asked last");
+  return *digest;
+}
+
+std::filesystem::path cache_directory(const ImageOptions& options) {
+  return options.cache_directory.empty() ? default_cache_directory() : options.cache_directory;
+}
+
+void check_fs_verity_is_possible(const format::RegistryName& name, const ImageOptions& options) {
+  if (!options.require_fs_verity) return;
+  throw UsageError(fmt::format(
+      "fs-verity cannot be required of {}: only files of a layout can have it. Pull the image and "
+      "enable it there, or do not require it.",
+      name.to_string()));
 }
 
 }  // namespace
@@ -114,15 +100,25 @@ std::unique_ptr<Image> Image::open(Runtime& runtime, const format::ImageName& na
   std::unique_ptr<Image> image(new Image());
   if (const auto* layout = std::get_if<format::LayoutName>(&name)) {
     image->open_layout(runtime, *layout, options);
+  } else if (options.offline) {
+    image->open_offline(runtime, std::get<format::RegistryName>(name), options);
   } else {
     image->open_registry(runtime, std::get<format::RegistryName>(name), options);
   }
+  image->stats_.mark_opened();
   return image;
 }
 
-Image::~Image() = default;
+// What goes on in the background must not wait for a registry.
+Image::~Image() {
+  if (blobs_) close();
+}
 
 void Image::close() {
+  blobs_->close();
+  if (layout_blobs_) layout_blobs_->close();
+  if (extras_) extras_->close();
+  if (packs_) packs_->close();
   source_->close();
   if (client_) client_->close();
 }
@@ -136,59 +132,139 @@ void Image::open_layout(Runtime& runtime, const format::LayoutName& name,
   const DocumentReader read = [this](const format::Descriptor& descriptor) {
     return read_from_layout(*blobs_, descriptor);
   };
-  auto document = choose_manifest(read(entry), name.to_string(), read);
-  use_manifest(std::move(document.bytes), document.digest, name.to_string(), options);
+  named_digest_ = entry.digest;
+  use_manifest(runtime, choose_manifest(read(entry), name.to_string(), options.platform, read),
+               name.to_string(), options);
   name_ += "@" + manifest_digest_.to_string();
 }
 
 void Image::open_registry(Runtime& runtime, const format::RegistryName& name,
                           const ImageOptions& options) {
-  if (options.require_fs_verity) {
-    throw UsageError(fmt::format(
-        "fs-verity cannot be required of {}: only files of a layout can have it. Pull the image "
-        "and enable it there, or do not require it.",
-        name.to_string()));
-  }
-  client_ = std::make_unique<HttpClient>(runtime, options.http);
-  cache_ = std::make_unique<Cache>(options.cache_directory.empty() ? default_cache_directory()
-                                                                   : options.cache_directory);
+  check_fs_verity_is_possible(name, options);
+  auto http = options.http;
+  http.stats = &stats_;
+  client_ = std::make_unique<HttpClient>(runtime, std::move(http));
+  open_cache(options);
   auto owned =
       std::make_unique<Registry>(*client_, name, Registry::Access::kPull, options.registry);
   auto& registry = *owned;
   source_ = std::move(owned);
+  extras_ = registry.trying_once(kPatienceForExtras);
   blobs_ = std::make_unique<BlobStore>(runtime, registry, cache_.get());
 
   registry.set_deadline(options.open_deadline);
   auto top = name.digest ? read_by_digest(registry, *cache_, *name.digest)
-                         : read_by_tag(registry, *cache_);
-  const auto top_digest = top.digest;
-  auto document =
-      choose_manifest(std::move(top), name.to_string(), [&](const format::Descriptor& descriptor) {
-        return read_by_digest(registry, *cache_, descriptor.digest);
-      });
-  use_manifest(std::move(document.bytes), document.digest, name.to_string(), options);
+                         : read_by_tag(registry, *cache_, options.falls_back);
+  named_digest_ = top.descriptor.digest;
+  use_manifest(runtime,
+               choose_manifest(std::move(top), name.to_string(), options.platform,
+                               [&](const format::Descriptor& descriptor) {
+                                 return read_by_digest(registry, *cache_, descriptor.digest);
+                               }),
+               name.to_string(), options);
   registry.set_deadline(options.registry.deadline);
 
   if (name.digest) return;
   name_ += "@" + manifest_digest_.to_string();
   // Only now, when the metadata is cached too: what is remembered must open without a network.
-  cache_->remember(name.to_string(), top_digest);
+  cache_->remember(name.to_string(), named_digest_);
 }
 
-void Image::use_manifest(Bytes document, const format::Digest& digest, std::string name,
+void Image::open_offline(Runtime& runtime, const format::RegistryName& name,
                          const ImageOptions& options) {
-  const auto title = title_of(digest, name);
+  check_fs_verity_is_possible(name, options);
+  open_cache(options);
+  source_ = std::make_unique<OfflineSource>(name);
+  blobs_ = std::make_unique<BlobStore>(runtime, *source_, cache_.get());
+  const auto read = [&](const format::Digest& digest) {
+    auto cached = cache_->read(digest);
+    if (!cached) throw not_cached(name, "the manifest " + digest.to_string());
+    return make_document(std::move(*cached), digest);
+  };
+  named_digest_ = name.digest ? *name.digest : recall_offline(*cache_, name);
+  use_manifest(runtime,
+               choose_manifest(
+                   read(named_digest_), name.to_string(), options.platform,
+                   [&](const format::Descriptor& descriptor) { return read(descriptor.digest); }),
+               name.to_string(), options);
+  if (!name.digest) name_ += "@" + manifest_digest_.to_string();
+}
+
+void Image::open_cache(const ImageOptions& options) {
+  cache_ = std::make_unique<Cache>(cache_directory(options), options.cache_limits);
+}
+
+void Image::use_manifest(Runtime& runtime, Document document, std::string name,
+                         const ImageOptions& options) {
+  const auto title = title_of(document.descriptor.digest, name);
   name_ = std::move(name);
-  manifest_document_ = std::move(document);
-  manifest_digest_ = digest;
+  manifest_document_ = std::move(document.bytes);
+  manifest_digest_ = document.descriptor.digest;
   if (options.manifest_verity) authenticate(options);
   manifest_ = format::parse_manifest(manifest_document_, title);
-  metadata_blob_ = blobs_->map(format::metadata_layer(manifest_, title));
-  metadata_ = std::make_unique<format::Metadata>(metadata_blob_->bytes(),
-                                                 metadata_blob_->is_mapped()
-                                                     ? [this] { metadata_blob_->check_intact(); }
-                                                     : std::function<void()>());
-  chunks_ = std::make_unique<ChunkStore>(*blobs_, manifest_);
+  const auto& layer = format::metadata_layer(manifest_, title);
+  const auto plain = plain_metadata(layer);
+  was_here_ = !source_->local_path(layer.digest).empty() || blobs_->is_cached(plain.digest);
+  if (options.head_start && !was_here_) begin_head_start(runtime, name_);
+  try {
+    use_metadata(map_metadata(runtime, layer, options));
+  } catch (const Error&) {
+    if (!lazy_blobs_) throw;
+    use_metadata(blobs_->map(plain, unfolding(runtime, *source_, layer)));  // all of it is verified
+  }
+  open_chunks(runtime);
+  if (cache_ && cache_->is_usable()) {
+    files_ = std::make_unique<FileStore>(runtime, *cache_, *chunks_);
+  }
+}
+
+void Image::use_metadata(Blob blob) {
+  metadata_blob_ = std::move(blob);
+  metadata_ = std::make_unique<format::Metadata>(metadata_blob_->bytes(), metadata_blob_->watch());
+}
+
+Blob Image::map_metadata(Runtime& runtime, const format::Descriptor& layer,
+                         const ImageOptions& options) {
+  const auto plain = plain_metadata(layer);
+  const auto get = unfolding(runtime, *source_, layer);
+  const auto verity = plain_verity(layer);
+  // What the kernel answers for is mapped anyway.
+  const bool is_lazy = options.lazy_metadata && verity && plain.size >= LazyBlobs::kLeastSize &&
+                       !options.manifest_verity;
+  if (!is_lazy) return blobs_->map(plain, get);
+  if (!cache_) {
+    layout_cache_ = std::make_unique<Cache>(cache_directory(options), options.cache_limits);
+    layout_blobs_ = std::make_unique<BlobStore>(runtime, *source_, layout_cache_.get());
+  }
+  lazy_blobs_ = std::make_unique<LazyBlobs>(layout_blobs_ ? *layout_blobs_ : *blobs_,
+                                            cache_ ? *cache_ : *layout_cache_);
+  return lazy_blobs_->map(plain, get, *verity);
+}
+
+void Image::begin_head_start(Runtime& runtime, const std::string& name) {
+  if (!client_ || !cache_->is_usable()) return;
+  // Of another image by that name the cache has most chunks already.
+  if (cache_->recall(name)) return;
+  if (const auto range = hot_range_of(manifest_)) {
+    head_start_ = std::make_unique<HeadStart>(runtime, *source_, *range);
+  }
+}
+
+void Image::end_head_start() {
+  if (head_start_) head_start_->release();
+}
+
+void Image::open_chunks(Runtime& runtime) {
+  if (metadata_->pack_count() == 0) {
+    chunks_ =
+        std::make_unique<ChunkStore>(*blobs_, manifest_, ChunkStore::kDefaultMemoryLimit, &stats_);
+    return;
+  }
+  auto& source = head_start_ ? *head_start_ : *source_;
+  packs_ = std::make_unique<PackReader>(runtime, source, *metadata_);
+  if (fs_verity_) packs_->use_fs_verity(*fs_verity_);
+  chunks_ = std::make_unique<ChunkStore>(runtime, *blobs_, *metadata_, *packs_,
+                                         ChunkStore::kDefaultMemoryLimit, &stats_);
 }
 
 void Image::authenticate(const ImageOptions& options) {

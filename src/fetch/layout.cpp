@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -20,6 +22,7 @@ using nlohmann::json;
 constexpr std::string_view kLayoutVersion = "1.0.0";
 constexpr std::string_view kLayoutDocument = R"({"imageLayoutVersion":"1.0.0"})";
 constexpr std::string_view kEmptyIndex = R"({"manifests":[],"schemaVersion":2})";
+constexpr std::uint64_t kPieceSize = 1 << 20;
 constexpr int kMaxJsonDepth = 64;
 constexpr unsigned kFileMode = 0666;  // less the umask, as for any file that a user makes
 
@@ -51,11 +54,6 @@ void check_version(const fs::path& path) {
   }
 }
 
-bool is_index(const format::Descriptor& descriptor) {
-  return descriptor.media_type == format::kIndexType ||
-         descriptor.media_type == format::kDockerManifestListType;
-}
-
 std::string tag_of(const format::Descriptor& entry) {
   const auto found = entry.annotations.find(std::string(format::kRefNameAnnotation));
   return found == entry.annotations.end() ? std::string() : found->second;
@@ -75,6 +73,24 @@ std::string to_text(const json& document, const std::string& tag) {
     return document.dump();
   } catch (const json::exception&) {  // what was read was valid, so it is the tag
     throw UsageError(fmt::format("The tag '{}' is not valid UTF-8.", tag));
+  }
+}
+
+// Hands on a stretch of a file, as much at once as is in the page cache after one go.
+void read_pieces(const FileDescriptor& file, const fs::path& path, ByteRange range,
+                 const RangeReceiver& on_bytes) {
+  Bytes buffer(static_cast<std::size_t>(std::min<std::uint64_t>(range.size, kPieceSize)));
+  for (std::uint64_t at = range.offset; at < range.end();) {
+    const auto wanted =
+        static_cast<std::size_t>(std::min<std::uint64_t>(range.end() - at, buffer.size()));
+    const auto count = ::pread(file.get(), buffer.data(), wanted, static_cast<off_t>(at));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw_errno(fmt::format("read {}", path.native()));
+    if (count == 0) {
+      throw CorruptError(fmt::format("{} became shorter while it was read.", path.native()));
+    }
+    on_bytes(at, ByteView(buffer.data(), static_cast<std::size_t>(count)));
+    at += static_cast<std::uint64_t>(count);
   }
 }
 
@@ -184,7 +200,8 @@ format::Descriptor Layout::resolve(const std::string& tag) const {
 void Layout::set_tag(const std::string& tag, const format::Descriptor& manifest) const {
   auto entry = manifest;
   entry.annotations[std::string(format::kRefNameAnnotation)] = tag;
-  if (!entry.platform && !is_index(entry)) entry.platform = format::host_platform();
+  if (!entry.platform && !format::is_index(entry.media_type))
+    entry.platform = format::host_platform();
 
   const auto index_path = path_ / "index.json";
   const DirectoryLock lock(path_);
@@ -218,20 +235,39 @@ void Layout::sync() const {
   }
 }
 
+void Layout::check_size(const format::Descriptor& blob, std::uint64_t size) const {
+  if (size == blob.size) return;
+  throw CorruptError(fmt::format("{} has {} bytes; the image says that it has {}.",
+                                 blob_path(blob.digest).native(), size, blob.size));
+}
+
 void Layout::read(const format::Descriptor& blob, Freshness, Completion<Bytes> done) {
   Outcome<Bytes> outcome{Bytes()};
   try {
     const auto file = map_blob(blob.digest);
-    if (file.bytes().size() != blob.size) {
-      throw CorruptError(fmt::format("{} has {} bytes; the image says that it has {}.",
-                                     blob_path(blob.digest).native(), file.bytes().size(),
-                                     blob.size));
-    }
+    check_size(blob, file.bytes().size());
     outcome = Bytes(file.bytes().begin(), file.bytes().end());
   } catch (...) {
     outcome = std::current_exception();
   }
   done(std::move(outcome));
+}
+
+std::shared_ptr<RangeRead> Layout::read_range(const format::Descriptor& blob, ByteRange range,
+                                              Freshness, RangeReceiver on_bytes,
+                                              Completion<Done> done) {
+  Outcome<Done> outcome{Done{}};
+  try {
+    check_range(blob, range);
+    const auto path = blob_path(blob.digest);
+    const auto file = open_regular_file(path);
+    check_size(blob, file_size(file, path));
+    read_pieces(file, path, range, on_bytes);
+  } catch (...) {
+    outcome = std::current_exception();
+  }
+  done(std::move(outcome));
+  return std::make_shared<RangeRead>();
 }
 
 std::string Layout::local_path(const format::Digest& digest) const {

@@ -50,11 +50,16 @@ class Layout : public BlobSource {
   void sync() const;
 
   void read(const format::Descriptor& blob, Freshness freshness, Completion<Bytes> done) override;
+  std::shared_ptr<RangeRead> read_range(const format::Descriptor& blob, ByteRange range,
+                                        Freshness freshness, RangeReceiver on_bytes,
+                                        Completion<Done> done) override;
   std::string local_path(const format::Digest& digest) const override;
   std::string description() const override;
 
  private:
   explicit Layout(std::filesystem::path path) : path_(std::move(path)) {}
+
+  void check_size(const format::Descriptor& blob, std::uint64_t size) const;
 
   std::filesystem::path path_;
 };

@@ -1,6 +1,8 @@
 // A file mapped for reading.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <filesystem>
 
 #include "fetch/fault_guard.h"
@@ -26,6 +28,8 @@ class MappedFile {
   /// Throws CorruptError, naming the file, if a page of it that was looked at could not be read: it
   /// then reads as zeros. Bytes that were not hashed must be followed by this before they are used.
   void check_intact() const;
+  /// Odd when a page could not be read. Valid as long as the mapping; not for an empty file.
+  const std::atomic<std::uint64_t>& state() const { return guard_.state(); }
 
  private:
   std::filesystem::path path_;

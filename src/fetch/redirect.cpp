@@ -78,7 +78,10 @@ HttpRequest redirected(const HttpRequest& request, const HttpResponse& response)
   HttpRequest next = request;
   next.url = to.text();
   // Once gone it stays gone, also if a later redirect leads back.
-  if (!from.same_origin(to)) std::erase_if(next.headers, is_authorization);
+  if (!from.same_origin(to)) {
+    std::erase_if(next.headers, is_authorization);
+    next.verify_server = true;  // who need not be trusted is one server, not all
+  }
   if (response.status == 303 && request.method != "HEAD") {
     next.method = "GET";
     next.body = std::monostate();

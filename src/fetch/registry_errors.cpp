@@ -37,8 +37,14 @@ std::string first_error(const HttpResponse& response) {
 
 BusyError::BusyError(const std::string& server, const HttpResponse& response)
     : UnavailableError(server + " does not serve just now: " + explain(response) + "."),
+      server_(server),
       reason_(explain(response)),
       retry_after_(parse_retry_after(response.header("retry-after"), std::time(nullptr))) {}
+
+std::string login_advice(const std::string& host) {
+  return "Log in with \"puzzlefs login " + host +
+         "\", or name a file with credentials by --authfile.";
+}
 
 bool is_busy(int status) {
   return status == 408 || status == 429 || status >= 500;
@@ -60,9 +66,7 @@ void throw_refusal(const format::RegistryName& name, const std::string& doing,
   const std::string sentence = "Cannot " + doing + ": " + explain(response) + ".";
   switch (response.status) {
     case 401:
-      throw Error(EACCES, sentence + " Log in with \"podman login " + name.host +
-                              "\" or \"docker login " + name.host +
-                              "\", or name a file with credentials by --authfile.");
+      throw Error(EACCES, sentence + " " + login_advice(name.host));
     case 403:
       throw Error(EACCES, sentence + " The user who is logged in to " + name.host +
                               " has no right to do that.");

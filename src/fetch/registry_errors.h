@@ -1,9 +1,11 @@
 // What a registry's refusals mean, in sentences.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "fetch/http_client.h"
 #include "format/error.h"
@@ -17,14 +19,33 @@ class BusyError : public UnavailableError {
   /// `server` for the message; the wait it asks for comes from Retry-After.
   BusyError(const std::string& server, const HttpResponse& response);
 
+  /// Who answered so.
+  const std::string& server() const { return server_; }
   /// "503 Service Unavailable", with the server's own words if it has any.
   const std::string& reason() const { return reason_; }
   std::optional<std::chrono::seconds> retry_after() const { return retry_after_; }
 
  private:
+  std::string server_;
   std::string reason_;
   std::optional<std::chrono::seconds> retry_after_;
 };
+
+/// Who one is, or is not, is not enough for what was asked. EACCES.
+class RefusedError : public Error {
+ public:
+  /// `reason`: who refuses and how, "the token service … answers 401 Unauthorized".
+  RefusedError(const std::string& sentence, std::string reason)
+      : Error(EACCES, sentence), reason_(std::move(reason)) {}
+
+  const std::string& reason() const { return reason_; }
+
+ private:
+  std::string reason_;
+};
+
+/// "Log in with …": what to do about a refusal by `host`.
+std::string login_advice(const std::string& host);
 
 /// Whether a status says "later" and not "no".
 bool is_busy(int status);

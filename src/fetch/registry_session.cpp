@@ -16,27 +16,12 @@ namespace {
 
 constexpr std::size_t kMaxWarnings = 16;
 
-HttpRequest with_patience(HttpRequest request, const Patience& patience) {
-  request.connect_timeout = patience.connect;
-  request.stall_timeout = patience.stall;
-  return request;
-}
-
-/// Whether there was no TLS to be had: the other side speaks none, or this side cannot.
-bool is_tls_failure(Outcome<Answer>& outcome) {
-  try {
-    outcome.value();
-    return false;
-  } catch (const TransportError& error) {
-    return error.cause() == TransportError::Cause::kTls;
-  } catch (const NoTrustError&) {
-    return true;
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
 }  // namespace
+
+Security security_for(bool insecure, bool plain_http) {
+  if (plain_http) return Security::kPlainHttp;
+  return insecure ? Security::kInsecure : Security::kTls;
+}
 
 struct RegistrySession::Exchange {
   RegistryRequest request;
@@ -47,10 +32,10 @@ struct RegistrySession::Exchange {
 };
 
 RegistrySession::RegistrySession(HttpClient& client, format::RegistryName name,
-                                 Credentials credentials, std::string scope, bool plain_http)
+                                 Credentials credentials, std::string scope, Security security)
     : client_(client),
       name_(std::move(name)),
-      plain_http_(plain_http),
+      security_(security),
       authorizer_(
           std::make_shared<Authorizer>(client, std::move(credentials), name_, std::move(scope))) {}
 
@@ -59,26 +44,55 @@ void RegistrySession::connect(const Patience& patience, Completion<Done> done) {
   waiting_.push_back(std::move(done));
   if (waiting_.size() > 1) return;
   try {
-    const std::string scheme = plain_http_ ? "http://" : "https://";
-    ping(Url::parse(scheme + name_.connect_host() + "/"), patience);
+    ping(Url::parse(origin()), patience);
   } catch (const std::exception&) {
     finish_connect(std::current_exception());
   }
 }
 
+std::string RegistrySession::origin() const {
+  const std::string scheme = security_ == Security::kPlainHttp ? "http://" : "https://";
+  return scheme + name_.connect_host() + "/";
+}
+
+HttpRequest RegistrySession::prepared(HttpRequest request, const Patience& patience) const {
+  request.connect_timeout = patience.connect;
+  request.stall_timeout = patience.stall;
+  request.verify_server = security_ != Security::kInsecure;
+  return request;
+}
+
 void RegistrySession::ping(const Url& base, const Patience& patience) {
   HttpRequest request;
   request.url = base.resolve("v2/").text();
-  send_following(client_, with_patience(std::move(request), patience),
+  send_following(client_, prepared(std::move(request), patience),
                  [self = shared_from_this(), base, patience](Outcome<Answer> outcome) {
                    self->finish_ping(base, patience, std::move(outcome));
                  });
 }
 
+// Whether there was no TLS to be had, since the other side speaks none or this side cannot, and it
+// need not be.
+bool RegistrySession::may_do_without_tls(Outcome<Answer>& outcome) const {
+  const bool insecure = security_ == Security::kInsecure;
+  if (!insecure && !format::is_loopback(name_.connect_host())) return false;
+  try {
+    outcome.value();
+    return false;
+  } catch (const TransportError& error) {
+    return error.cause() == TransportError::Cause::kTls ||
+           (insecure && error.cause() != TransportError::Cause::kClosed);
+  } catch (const NoTrustError&) {
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 void RegistrySession::finish_ping(const Url& base, const Patience& patience,
                                   Outcome<Answer> outcome) {
   try {
-    if (base.is_https() && format::is_loopback(name_.connect_host()) && is_tls_failure(outcome)) {
+    if (base.is_https() && may_do_without_tls(outcome)) {
       return ping(Url::parse("http://" + name_.connect_host() + "/"), patience);
     }
     accept_ping(base, outcome.value());
@@ -88,8 +102,20 @@ void RegistrySession::finish_ping(const Url& base, const Patience& patience,
   }
 }
 
-void RegistrySession::accept_ping(const Url& base, const Answer& answer) {
+// Where a registry sends on who greets it is where it is, if that is the same host with encryption.
+// Another server must not become the registry: passwords would be sent there.
+Url RegistrySession::home(const Url& base, const Answer& answer) const {
+  if (answer.url.same_origin(base)) return base;
+  const bool encrypted = !base.is_https() && answer.url.is_https();
+  if (encrypted && answer.url.host() == base.host()) return answer.url.resolve("/");
+  throw Error(EPROTO, "Registry " + name_.host + " sends its clients on to another server, " +
+                          printable_url(answer.url.text()) +
+                          ": use that one's name if you trust it.");
+}
+
+void RegistrySession::accept_ping(const Url& asked, const Answer& answer) {
   const auto& response = answer.response;
+  const auto base = home(asked, answer);
   if (is_busy(response.status)) throw BusyError("Registry " + name_.host, response);
   if (response.status == 401) {
     authorizer_->learn(base, response);
@@ -109,9 +135,56 @@ void RegistrySession::exchange(RegistryRequest request, const Patience& patience
                                Completion<Answer> done) {
   const auto exchange =
       std::make_shared<Exchange>(Exchange{std::move(request), patience, std::move(done)});
-  connect(patience, then<Done>(exchange->done, [self = shared_from_this(), exchange](Done) {
-            self->authorize(exchange);
-          }));
+  const auto& wanted = exchange->request;
+  const bool is_absolute =
+      wanted.target.starts_with('/') || wanted.target.find("://") != std::string::npos;
+  const bool may_go_first =
+      wanted.method == "GET" && wanted.renew && !wanted.on_body && !is_absolute;
+  if (!base_ && waiting_.empty() && may_go_first && !std::exchange(went_first_, true)) {
+    return send_first(exchange);
+  }
+  greet_and_send(exchange);
+}
+
+// What is asked for first may tell all that a greeting would, which saves a round trip: where the
+// registry is, and whether it wants to know who asks.
+void RegistrySession::send_first(const std::shared_ptr<Exchange>& exchange) {
+  const auto base = Url::parse(origin());
+  HttpRequest request;
+  request.url = base.resolve("v2/" + name_.repository + "/" + exchange->request.target).text();
+  request.headers = exchange->request.headers;
+  request.max_body_size = exchange->request.max_body_size;
+  request.control = exchange->request.control;
+  send_following(client_, prepared(std::move(request), exchange->patience),
+                 [self = shared_from_this(), exchange, base](Outcome<Answer> outcome) {
+                   self->receive_first(exchange, base, outcome);
+                 });
+}
+
+void RegistrySession::receive_first(const std::shared_ptr<Exchange>& exchange, const Url& base,
+                                    Outcome<Answer>& outcome) {
+  if (!outcome.ok()) {
+    const bool speaks_otherwise = base.is_https() && may_do_without_tls(outcome);
+    return speaks_otherwise ? greet_and_send(exchange) : exchange->done(std::move(outcome));
+  }
+  auto& answer = outcome.value();
+  const int status = answer.response.status;
+  // One that hides from strangers what it has may say "not found": only a greeting tells then.
+  const bool is_telling = status == 200 || status == 401;
+  if (base_ || !is_telling || !answer.url.same_origin(base)) return greet_and_send(exchange);
+  base_ = base;
+  try {
+    if (status != 401) return receive(exchange, std::move(answer));
+    authorizer_->learn(base, answer.response);
+    authorize(exchange);
+  } catch (const std::exception&) {
+    exchange->done(std::current_exception());
+  }
+}
+
+void RegistrySession::greet_and_send(const std::shared_ptr<Exchange>& exchange) {
+  connect(exchange->patience, then<Done>(exchange->done, [self = shared_from_this(), exchange](
+                                                             Done) { self->authorize(exchange); }));
 }
 
 void RegistrySession::authorize(const std::shared_ptr<Exchange>& exchange) {
@@ -125,19 +198,24 @@ void RegistrySession::authorize(const std::shared_ptr<Exchange>& exchange) {
 void RegistrySession::send(const std::shared_ptr<Exchange>& exchange, std::string authorization) {
   const RegistryRequest& wanted = exchange->request;
   const bool absolute = wanted.target.find("://") != std::string::npos;
-  const Url url = absolute ? Url::parse(wanted.target)
-                           : base_->resolve("v2/" + name_.repository + "/" + wanted.target);
+  const bool rooted = wanted.target.starts_with('/');
+  const Url url =
+      absolute
+          ? Url::parse(wanted.target)
+          : base_->resolve(rooted ? wanted.target : "v2/" + name_.repository + "/" + wanted.target);
   HttpRequest request;
   request.method = wanted.method;
   request.url = url.text();
   request.headers = wanted.headers;
   request.body = wanted.body;
   request.max_body_size = wanted.max_body_size;
+  request.on_body = wanted.on_body;
+  request.control = wanted.control;
   exchange->authorization = std::move(authorization);
   if (!exchange->authorization.empty() && url.same_origin(*base_)) {
     request.headers.push_back(exchange->authorization);
   }
-  send_following(client_, with_patience(std::move(request), exchange->patience),
+  send_following(client_, prepared(std::move(request), exchange->patience),
                  then<Answer>(exchange->done, [self = shared_from_this(), exchange](Answer answer) {
                    self->receive(exchange, std::move(answer));
                  }));
@@ -146,9 +224,14 @@ void RegistrySession::send(const std::shared_ptr<Exchange>& exchange, std::strin
 void RegistrySession::receive(const std::shared_ptr<Exchange>& exchange, Answer answer) {
   const HttpResponse& response = answer.response;
   show_warning(response);
-  if (is_busy(response.status)) throw BusyError("Registry " + name_.host, response);
+  if (is_busy(response.status)) {
+    const bool own = answer.url.same_origin(*base_);
+    throw BusyError(own ? "Registry " + name_.host : "Storage host " + answer.url.server(),
+                    response);
+  }
   // Refused by the registry itself, not by a storage host that knows nothing of our tokens.
-  if (response.status == 401 && !exchange->renewed && answer.url.same_origin(*base_)) {
+  if (response.status == 401 && exchange->request.renew && !exchange->renewed &&
+      answer.url.same_origin(*base_)) {
     exchange->renewed = true;
     if (response.headers.contains("www-authenticate")) authorizer_->learn(*base_, response);
     authorizer_->forget(exchange->authorization);

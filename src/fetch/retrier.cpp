@@ -12,11 +12,26 @@
 #include "fetch/registry_errors.h"
 
 namespace puzzlefs::fetch {
+namespace {
+
+/// Whoever asks for more is asked again all the same: a mount may live for months, and nobody is
+/// there to tell it that all is well.
+constexpr std::chrono::seconds kLongestHold{60};
+
+}  // namespace
 
 struct Retrier::Operation {
-  Operation(boost::asio::io_context& loop, Attempt what, std::optional<Clock::time_point> until,
+  Operation(boost::asio::io_context& loop, Attempt what, std::optional<std::chrono::seconds> given,
             Completion<Answer> then)
-      : attempt(std::move(what)), deadline(until), done(std::move(then)), timer(loop) {}
+      : attempt(std::move(what)), span(given), done(std::move(then)), timer(loop) {
+    renew();
+  }
+
+  // As if it had just begun.
+  void renew() {
+    if (span) deadline = Clock::now() + *span;
+    backoff = Backoff();
+  }
 
   // Nothing stands for ever.
   std::optional<Clock::duration> remaining() const {
@@ -36,26 +51,27 @@ struct Retrier::Operation {
   }
 
   const Attempt attempt;
-  const std::optional<Clock::time_point> deadline;
+  const std::optional<std::chrono::seconds> span;
   const Completion<Answer> done;
   const Clock::time_point started = Clock::now();
   boost::asio::steady_timer timer;
+  std::optional<Clock::time_point> deadline;
   Backoff backoff;
   int tries = 0;
   std::string failure;  // of the last try: "Cannot reach registry …: Connection refused"
 };
 
-Retrier::Retrier(boost::asio::io_context& loop, std::string host)
-    : loop_(loop), host_(std::move(host)) {}
+Retrier::Retrier(boost::asio::io_context& loop, std::string host, Tries tries)
+    : loop_(loop), host_(std::move(host)), tries_(tries) {}
 
-void Retrier::run(Attempt attempt, std::optional<Clock::time_point> deadline,
+void Retrier::run(Attempt attempt, std::optional<std::chrono::seconds> patience,
                   Completion<Answer> done) {
   if (closed_) {
     return done(std::make_exception_ptr(
         UnavailableError("Cannot reach registry " + host_ + ": The program is finishing.")));
   }
   const auto operation =
-      std::make_shared<Operation>(loop_, std::move(attempt), deadline, std::move(done));
+      std::make_shared<Operation>(loop_, std::move(attempt), patience, std::move(done));
   if (held_until_ <= Clock::now()) return start(operation);
   operation->failure = "Registry " + host_ + " asks its clients to wait";
   try_later(operation);
@@ -82,11 +98,14 @@ bool Retrier::note_failure(Operation& operation, const std::exception_ptr& error
     std::rethrow_exception(error);
   } catch (const TransportError& failure) {
     operation.failure = "Cannot reach registry " + host_ + ": " + failure.reason();
+    if (dynamic_cast<const ProgressError*>(&failure) != nullptr) operation.renew();
+    if (failure.cause() == TransportError::Cause::kTimeout) ++setbacks_;
     return !closed_ && failure.cause() != TransportError::Cause::kClosed;
   } catch (const BusyError& failure) {
-    operation.failure = "Registry " + host_ + " does not serve just now: " + failure.reason();
+    operation.failure = failure.server() + " does not serve just now: " + failure.reason();
+    ++setbacks_;
     if (const auto quiet = failure.retry_after()) {
-      held_until_ = std::max(held_until_, Clock::now() + *quiet);
+      held_until_ = std::max(held_until_, Clock::now() + std::min(*quiet, kLongestHold));
     }
     return !closed_;
   } catch (const std::exception&) {
@@ -95,6 +114,7 @@ bool Retrier::note_failure(Operation& operation, const std::exception_ptr& error
 }
 
 void Retrier::try_later(const std::shared_ptr<Operation>& operation) {
+  if (tries_ == Tries::kOnce) return give_up(*operation);
   const Clock::duration held = held_until_ - Clock::now();
   Clock::duration delay = std::max<Clock::duration>(operation->backoff.next(), held);
   if (const auto left = operation->remaining()) {
@@ -119,11 +139,15 @@ void Retrier::wait(const std::shared_ptr<Operation>& operation, Clock::duration 
 void Retrier::give_up(const Operation& operation) const {
   const auto elapsed =
       std::chrono::round<std::chrono::seconds>(Clock::now() - operation.started).count();
-  const std::string times =
-      operation.tries == 1 ? "once" : std::to_string(operation.tries) + " times";
-  operation.done(std::make_exception_ptr(UnavailableError(
-      operation.failure + " (tried " + times + " in " + std::to_string(elapsed) +
-      " s). Check the network and that the registry is running, then try again.")));
+  std::string tried;
+  if (operation.tries > 0) {
+    const std::string times =
+        operation.tries == 1 ? "once" : std::to_string(operation.tries) + " times";
+    tried = " (tried " + times + " in " + std::to_string(elapsed) + " s)";
+  }
+  operation.done(std::make_exception_ptr(
+      UnavailableError(operation.failure + tried +
+                       ". Check the network and that the registry is running, then try again.")));
 }
 
 void Retrier::close() {

@@ -1,36 +1,19 @@
 // Starting and stopping the threads of a process.
 #include "fetch/runtime.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <csignal>
 #include <thread>
 #include <utility>
 
+#include "fetch/blocked_signals.h"
+
 namespace puzzlefs::fetch {
 namespace {
-
-// Threads inherit the mask of their maker. SIGTERM must interrupt the thread that serves FUSE and
-// not one of ours, and a SIGPIPE from a connection that the peer closed must not end the program.
-class BlockedSignals {
- public:
-  BlockedSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &previous_);
-  }
-  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
-  BlockedSignals(const BlockedSignals&) = delete;
-  BlockedSignals& operator=(const BlockedSignals&) = delete;
-
- private:
-  sigset_t previous_;
-};
 
 unsigned worker_count(unsigned wanted) {
   return wanted != 0 ? wanted : std::clamp(std::thread::hardware_concurrency(), 2U, 8U);
@@ -70,6 +53,13 @@ boost::asio::io_context& Runtime::loop() {
 
 void Runtime::post(std::function<void()> task) {
   boost::asio::post(threads_->workers, std::move(task));
+}
+
+void Runtime::post_after(std::chrono::milliseconds delay, std::function<void()> task) {
+  auto timer = std::make_shared<boost::asio::steady_timer>(threads_->loop, delay);
+  timer->async_wait([this, timer, task = std::move(task)](const boost::system::error_code& error) {
+    if (!error) post(task);
+  });
 }
 
 }  // namespace puzzlefs::fetch

@@ -2,6 +2,7 @@
 // decompression and disk. Created after daemonising, passed by reference.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -25,6 +26,8 @@ class Runtime {
   boost::asio::io_context& loop();
   /// Runs `task` on a worker. An exception that escapes it ends the program.
   void post(std::function<void()> task);
+  /// As post(), when some time has passed.
+  void post_after(std::chrono::milliseconds delay, std::function<void()> task);
 
  private:
   struct Threads;

@@ -14,9 +14,9 @@
 
 namespace puzzlefs::fetch {
 
-/// The URL that a Link header names as the next page (RFC 8288), relative to where it came from;
-/// empty if there is none.
-std::string next_page(const std::string& link);
+/// The URL that the Link headers of an answer name as the next page (RFC 8288), relative to where
+/// it came from; empty if there is none.
+std::string next_page(const std::vector<std::string>& headers);
 
 /// One listing. Lives on the loop, and as long as it takes.
 class TagLister : public std::enable_shared_from_this<TagLister> {

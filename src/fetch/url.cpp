@@ -112,6 +112,14 @@ std::string percent_encode(std::string_view text) {
   return escaped.get();
 }
 
+std::string percent_decode(std::string_view text) {
+  int size = 0;
+  const std::unique_ptr<char, FreeText> plain(
+      curl_easy_unescape(nullptr, text.data(), static_cast<int>(text.size()), &size));
+  if (!plain) throw std::bad_alloc();
+  return {plain.get(), static_cast<std::size_t>(size)};
+}
+
 bool is_private_host(std::string_view host) {
   if (format::is_loopback(host)) return true;
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);

@@ -37,6 +37,8 @@ class Url {
 
 /// `text` escaped for the value of a query parameter.
 std::string percent_encode(std::string_view text);
+/// What percent_encode() was given.
+std::string percent_decode(std::string_view text);
 
 /// True for an address of this machine or of a network that is not the Internet (RFC 1918, RFC
 /// 4193, loopback, link-local), and for "localhost". A host name is not looked up.

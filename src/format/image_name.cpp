@@ -90,6 +90,31 @@ bool looks_like_host(std::string_view component) {
   return component == "localhost" || component.find_first_of(".:[") != std::string_view::npos;
 }
 
+// True for a host without a repository. Only its dot tells: what may be a name of Docker Hub, as
+// "registry:2", is none.
+bool is_bare_host(std::string_view text) {
+  const auto name = text.substr(0, port_colon(text));
+  return is_host(text) && (name == "localhost" || name.find_first_of(".[") != name.npos);
+}
+
+[[noreturn]] void fail_bare_host(std::string_view text, const std::string& or_else) {
+  const std::string host(text);
+  throw UsageError("\"" + host + "\" is a registry's host; name a repository too, as in " + host +
+                   "/REPOSITORY" + or_else + ".");
+}
+
+void check_no_url(std::string_view whole, std::string_view text) {
+  const auto mark = text.find("://");
+  if (mark == std::string_view::npos) return;
+  const std::string scheme(text.substr(0, mark + 3));
+  fail(whole, "write HOST/REPOSITORY without " + scheme +
+                  (scheme == "http://" ? ", and --plain-http for a registry without TLS" : ""));
+}
+
+[[noreturn]] void fail_archive(std::string_view text) {
+  fail(text, "archives cannot be read in place; unpack it and name the directory");
+}
+
 bool is_layout(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path / "oci-layout", ignored);
@@ -135,6 +160,8 @@ std::string LayoutName::to_string() const {
 RegistryName parse_registry_name(std::string_view text) {
   const std::string_view whole = text;
   strip_prefix(text, "docker://");
+  check_no_url(whole, text);
+  if (is_bare_host(text)) fail_bare_host(text, {});
   RegistryName name;
   if (const auto at = text.find('@'); at != std::string_view::npos) {
     try {
@@ -170,6 +197,11 @@ RegistryName parse_registry_name(std::string_view text) {
 
 LayoutName parse_layout_name(std::string_view text) {
   const std::string_view whole = text;
+  if (text.starts_with("docker://")) {
+    throw UsageError("\"" + std::string(text) +
+                     "\" is an image in a registry; a layout is wanted here, LAYOUT[:TAG].");
+  }
+  if (text.starts_with("oci-archive:")) fail_archive(text);
   strip_prefix(text, "oci:");
   LayoutName name = split_layout(text);
   if (name.path.empty()) fail(whole, "its path is empty");
@@ -180,15 +212,26 @@ LayoutName parse_layout_name(std::string_view text) {
 ImageName parse_image_name(std::string_view text) {
   if (text.starts_with("docker://")) return parse_registry_name(text);
   if (text.starts_with("oci:")) return parse_layout_name(text);
-  if (text.starts_with("oci-archive:"))
-    fail(text, "archives cannot be read in place; unpack it and name the directory");
+  if (text.starts_with("oci-archive:")) fail_archive(text);
   if (text.starts_with('/') || text.starts_with('.')) return parse_layout_name(text);
   if (const LayoutName layout = split_layout(text); is_layout(layout.path)) return layout;
+  if (is_bare_host(text)) fail_bare_host(text, ", or a layout, as in ./" + std::string(text));
   return parse_registry_name(text);
 }
 
 std::string to_string(const ImageName& name) {
   return std::visit([](const auto& value) { return value.to_string(); }, name);
+}
+
+std::optional<std::string> implied_name(std::string_view text) {
+  if (text.starts_with("oci:") || text.starts_with('/') || text.starts_with('.')) {
+    return std::nullopt;
+  }
+  const auto slash = text.find('/');
+  const bool has_slash = slash != std::string_view::npos;
+  // "docker://" too.
+  if (has_slash && looks_like_host(text.substr(0, slash))) return std::nullopt;
+  return std::string(kDockerHub) + (has_slash ? "/" : "/library/") + std::string(text);
 }
 
 bool is_loopback(std::string_view host) {

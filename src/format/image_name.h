@@ -43,7 +43,8 @@ using ImageName = std::variant<RegistryName, LayoutName>;
 
 /// Throws UsageError, saying which part is wrong.
 RegistryName parse_registry_name(std::string_view text);
-/// `PATH[:TAG]`, with or without `oci:`. Throws UsageError. The path need not exist.
+/// `PATH[:TAG]`, with or without `oci:`. Throws UsageError, also for other transports. The path
+/// need not exist.
 LayoutName parse_layout_name(std::string_view text);
 
 /// `docker://NAME` and `oci:PATH[:TAG]` say what they are; without a transport an existing layout
@@ -52,6 +53,10 @@ LayoutName parse_layout_name(std::string_view text);
 ImageName parse_image_name(std::string_view text);
 
 std::string to_string(const ImageName& name);
+
+/// What a registry's name without a host stands for, "docker.io/library/debian:12" for "debian:12".
+/// Nothing where a host or a transport is written, and for what can only be a layout.
+std::optional<std::string> implied_name(std::string_view text);
 
 /// True for localhost, 127.0.0.0/8 and ::1, with or without a port.
 bool is_loopback(std::string_view host);

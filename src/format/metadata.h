@@ -5,6 +5,7 @@
 
 #include <capnp/serialize.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +17,10 @@
 #include "schema/metadata.capnp.h"
 
 namespace puzzlefs::format {
+
+/// Versions of images: with a blob for each chunk, and packed.
+inline constexpr std::uint64_t kChunkedVersion = 3;
+inline constexpr std::uint64_t kPackedVersion = 4;
 
 /// The number of an inode in its image; 1 is the root directory. Also the FUSE node id.
 enum class InodeNumber : std::uint64_t {};
@@ -41,14 +46,48 @@ enum class FileType : std::uint8_t {
   kWhiteout,
 };
 
+/// The place of a chunk in the table of a packed image (version 4).
+enum class ChunkIndex : std::uint32_t {};
+/// Of a chunk that is a blob of its own (version 3).
+inline constexpr ChunkIndex kNoChunkIndex{0xffffffff};
+
+constexpr std::uint32_t to_integer(ChunkIndex index) {
+  return static_cast<std::uint32_t>(index);
+}
+
 /// A piece of a file: `size` bytes from `offset` in the uncompressed bytes of a chunk.
 struct ChunkRef {
-  Digest blob;  // of the chunk as stored
+  /// Version 3: of the chunk as stored. Version 4: of the uncompressed chunk.
+  Digest blob;
   std::uint64_t offset = 0;
   std::uint64_t size = 0;
-  bool compressed = false;  // stored in the form of chunk_codec.h
+  bool compressed = false;  // version 3: stored in the form of chunk_codec.h
+  ChunkIndex index = kNoChunkIndex;
 
   bool operator==(const ChunkRef&) const = default;
+};
+
+/// A blob that holds chunks of a packed image one behind the other.
+struct Pack {
+  Digest digest;
+  std::uint64_t size = 0;
+  /// The first so many bytes hold what a start was seen to need, in that order.
+  std::uint64_t hot_size = 0;
+
+  bool operator==(const Pack&) const = default;
+};
+
+/// A chunk of a packed image, and where it is stored.
+struct PackedChunk {
+  Digest digest;             // of the uncompressed bytes
+  std::uint32_t pack = 0;    // index of the pack
+  std::uint64_t offset = 0;  // in the pack
+  std::uint32_t stored_size = 0;
+  std::uint32_t size = 0;  // uncompressed
+
+  /// Whether it is stored as one zstd frame; else as it is.
+  bool is_compressed() const { return stored_size < size; }
+  bool operator==(const PackedChunk&) const = default;
 };
 
 struct DirEntry {
@@ -69,17 +108,22 @@ struct DeviceNumber {
   bool operator==(const DeviceNumber&) const = default;
 };
 
-/// Throws if bytes of the blob that were looked at could not be had, so that something else was
-/// seen in their place. An empty one never does.
-using IntactCheck = std::function<void()>;
+/// Tells of a blob of which parts can turn out to be unreadable, so that something else is seen in
+/// their place.
+struct BlobWatch {
+  /// Odd while there is such a part, and another number once it can be read. Null: there never is.
+  const std::atomic<std::uint64_t>* state = nullptr;
+  /// For who has looked while it was odd: throws what is wrong. If it returns he looks again.
+  std::function<void()> on_damage = {};
+};
+
+class Metadata;
 
 /// One inode. A view, cheap to copy; lives as long as its Metadata. Thread-safe.
 class Inode {
  public:
-  /// `max_elements` bounds the lists of the inode: no more than its metadata has room for.
-  /// `check_intact` is called after each look at the blob and must outlive the inode.
-  Inode(schema::Inode::Reader reader, std::uint32_t max_elements, const IntactCheck& check_intact)
-      : reader_(reader), max_elements_(max_elements), check_intact_(&check_intact) {}
+  Inode(schema::Inode::Reader reader, const Metadata& metadata)
+      : reader_(reader), metadata_(&metadata) {}
 
   InodeNumber number() const;
   FileType type() const;
@@ -97,8 +141,13 @@ class Inode {
   /// Pieces of a regular file in order, 0 for other types.
   std::uint32_t chunk_count() const;
   ChunkRef chunk(std::uint32_t index) const;
-  /// Bytes of a regular file (the sum of its pieces) or of a link target; 0 for other types.
+  /// Bytes of a regular file or of a link target; 0 for other types. Of a file the recorded size,
+  /// which need not be the sum of its pieces in a contrived image; else that sum.
   std::uint64_t size() const;
+  /// When it was modified, in nanoseconds since 1970; 0 if that is not recorded.
+  std::int64_t mtime() const;
+  /// How many names it has, as stat(2) counts them; 0 if that is not recorded.
+  std::uint32_t link_count() const;
 
   /// Empty for other types than symlinks.
   std::string_view symlink_target() const;
@@ -112,21 +161,31 @@ class Inode {
   template <class Read>
   auto checked(Read&& read) const;
 
+  ChunkRef packed_chunk(schema::FileChunk::Reader piece) const;
+
   schema::Inode::Reader reader_;
-  std::uint32_t max_elements_;
-  const IntactCheck* check_intact_;
+  const Metadata* metadata_;
 };
 
 /// The parsed blob. Immutable and thread-safe. Not copyable: views point into it.
 class Metadata {
  public:
-  /// `blob` must be 8-byte aligned, must not change, and must outlive this object. `check_intact`
-  /// is for a blob of which parts can turn out to be unreadable: it is called after each look, by
-  /// inodes too, on any thread. Throws what that throws, and CorruptError if the blob is not
-  /// metadata or of a version that this program does not read.
-  explicit Metadata(ByteView blob, IntactCheck check_intact = {});
+  /// `blob` must be 8-byte aligned, must not change, and must outlive this object. `watch` is asked
+  /// after each look, by inodes too, on any thread. Throws what that throws, and CorruptError if
+  /// the blob is not metadata or of a version that this program does not read.
+  explicit Metadata(ByteView blob, BlobWatch watch = {});
   Metadata(const Metadata&) = delete;
   Metadata& operator=(const Metadata&) = delete;
+
+  /// 3, or 4 for a packed image.
+  std::uint64_t version() const { return version_; }
+
+  /// Packs in the order in which the manifest lists them, and chunks ascending by pack and offset;
+  /// none in version 3.
+  std::uint32_t pack_count() const;
+  Pack pack(std::uint32_t index) const;
+  std::uint32_t chunk_count() const;
+  PackedChunk chunk(ChunkIndex index) const;
 
   /// The inode of that number in the topmost layer that has it; nothing if there is none or it is a
   /// whiteout.
@@ -148,13 +207,16 @@ class Metadata {
   std::pair<Digest, Digest> verity_at(std::uint32_t index) const;
 
  private:
+  friend class Inode;
+
   std::uint32_t max_elements() const;
-  Inode view(schema::Inode::Reader reader) const { return {reader, max_elements(), check_intact_}; }
+  Inode view(schema::Inode::Reader reader) const { return {reader, *this}; }
   template <class Where, class Read>
   auto checked(const Where& where, Read&& read) const;
 
   ByteView blob_;
-  const IntactCheck check_intact_;
+  std::uint64_t version_ = 0;
+  const BlobWatch watch_;
   std::unique_ptr<capnp::FlatArrayMessageReader> message_;
   schema::Rootfs::Reader rootfs_;
 };

@@ -1,5 +1,11 @@
 #include "format/metadata_writer.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <functional>
+#include <numeric>
+
 #include "format/capnp_message.h"
 
 namespace puzzlefs::format {
@@ -9,26 +15,40 @@ namespace {
 using Place = CapnpMessage::Place;
 using StructSize = CapnpMessage::StructSize;
 
-constexpr std::uint64_t kManifestVersion = 3;
-
 // The structs of schema/metadata.capnp and the places of their fields, as
 // `capnp compile -ocapnp schema/metadata.capnp` prints them. Pointers follow a struct's data words.
-constexpr StructSize kRootfs{1, 2};  // manifestVersion; metadatas, fsVerityData
+constexpr StructSize kRootfs{1, 2};        // manifestVersion; metadatas, fsVerityData
+constexpr StructSize kPackedRootfs{1, 4};  // …; packs, chunks
 constexpr StructSize kInodeVector{0, 1};
-constexpr StructSize kInode{3, 2};   // …; mode's object, additional
-constexpr StructSize kDevice{2, 0};  // major, minor
+constexpr StructSize kInode{3, 2};      // …; mode's object, additional
+constexpr StructSize kLongInode{5, 2};  // with mtime, size and nlink
+constexpr StructSize kDevice{2, 0};     // major, minor
 constexpr StructSize kDir{1, 1};
 constexpr StructSize kDirEntry{1, 1};
 constexpr StructSize kFileChunk{1, 1};
+constexpr StructSize kPackedFileChunk{2, 1};  // its pointer is null
 constexpr StructSize kBlobRef{2, 1};
 constexpr StructSize kInodeAdditional{0, 2};  // xattrs, symlinkTarget
 constexpr StructSize kXattr{0, 2};            // key, val
 constexpr StructSize kVerityData{0, 2};       // digest, verity
+constexpr StructSize kPack{2, 1};             // size, hotSize; digest
+constexpr StructSize kChunk{7, 0};
+
+// What the versions of the format differ in.
+struct Form {
+  std::uint64_t version = kChunkedVersion;
+  StructSize root = kRootfs;
+  StructSize inode = kInode;
+};
 
 constexpr std::uint32_t kInodeMode = 64;
 constexpr std::uint32_t kInodePermissions = 80;
 constexpr std::uint32_t kInodeUid = 96;
 constexpr std::uint32_t kInodeGid = 128;
+constexpr std::uint32_t kInodeNlink = 160;
+constexpr std::uint32_t kInodeMtime = 192;
+constexpr std::uint32_t kInodeSize = 256;
+constexpr std::uint32_t kWordBits = 64;
 
 // Pointer `index` of the struct at `place`.
 constexpr Place pointer(Place place, StructSize size, std::uint32_t index = 0) {
@@ -93,18 +113,32 @@ void write_device(CapnpMessage& out, Place mode, const DeviceNumber& number) {
   out.set(device, 64, 64, number.minor);
 }
 
-void write_mode(CapnpMessage& out, Place inode, const InodeRecord& record) {
+void write_packed_chunks(CapnpMessage& out, Place mode, const InodeRecord& record) {
+  const Place list = out.add_struct_list(mode, record.chunks.size(), kPackedFileChunk);
+  for (std::size_t i = 0; i < record.chunks.size(); ++i) {
+    const ChunkRef& chunk = record.chunks[i];
+    const Place piece = element(list, i, kPackedFileChunk);
+    out.set(piece, 0, 64, chunk.size);
+    out.set(piece, 64, 32, to_integer(chunk.index));
+    out.set(piece, 96, 32, chunk.offset);
+  }
+}
+
+void write_mode(CapnpMessage& out, Place inode, const Form& form, const InodeRecord& record) {
   out.set(inode, kInodeMode, 16, mode_tag(record.type));
-  const Place mode = pointer(inode, kInode, 0);
+  const Place mode = pointer(inode, form.inode, 0);
   if (record.type == FileType::kDirectory) write_directory(out, mode, record);
-  if (record.type == FileType::kRegular) write_chunks(out, mode, record);
+  if (record.type == FileType::kRegular && form.version == kChunkedVersion)
+    write_chunks(out, mode, record);
+  if (record.type == FileType::kRegular && form.version == kPackedVersion)
+    write_packed_chunks(out, mode, record);
   if (record.type == FileType::kCharacterDevice || record.type == FileType::kBlockDevice)
     write_device(out, mode, record.device);
 }
 
-void write_additional(CapnpMessage& out, Place inode, const InodeRecord& record) {
+void write_additional(CapnpMessage& out, Place inode, const Form& form, const InodeRecord& record) {
   if (record.xattrs.empty() && record.symlink_target.empty()) return;
-  const Place additional = out.add_struct(pointer(inode, kInode, 1), kInodeAdditional);
+  const Place additional = out.add_struct(pointer(inode, form.inode, 1), kInodeAdditional);
   const Place xattrs =
       out.add_struct_list(pointer(additional, kInodeAdditional), record.xattrs.size(), kXattr);
   for (std::size_t i = 0; i < record.xattrs.size(); ++i) {
@@ -116,13 +150,78 @@ void write_additional(CapnpMessage& out, Place inode, const InodeRecord& record)
     out.add_data(pointer(additional, kInodeAdditional, 1), as_bytes(record.symlink_target));
 }
 
-void write_inode(CapnpMessage& out, Place inode, const InodeRecord& record) {
+std::uint64_t size_of(const InodeRecord& record) {
+  return std::transform_reduce(record.chunks.begin(), record.chunks.end(), std::uint64_t{0},
+                               std::plus<>(), [](const ChunkRef& chunk) { return chunk.size; });
+}
+
+void write_inode(CapnpMessage& out, Place inode, const Form& form, const InodeRecord& record) {
   out.set(inode, 0, 64, to_integer(record.ino));
-  write_mode(out, inode, record);
+  write_mode(out, inode, form, record);
   out.set(inode, kInodeUid, 32, record.uid);
   out.set(inode, kInodeGid, 32, record.gid);
   out.set(inode, kInodePermissions, 16, record.permissions);
-  write_additional(out, inode, record);
+  if (form.inode.data == kLongInode.data) {
+    out.set(inode, kInodeMtime, 64, static_cast<std::uint64_t>(record.mtime));
+    out.set(inode, kInodeNlink, 32, record.link_count);
+    out.set(inode, kInodeSize, 64, size_of(record));
+  }
+  write_additional(out, inode, form, record);
+}
+
+void write_layers(CapnpMessage& out, const Form& form,
+                  const std::vector<std::vector<InodeRecord>>& layers) {
+  out.set(out.root(), 0, 64, form.version);
+  const Place vectors =
+      out.add_struct_list(pointer(out.root(), form.root, 0), layers.size(), kInodeVector);
+  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+    const Place vector = element(vectors, layer, kInodeVector);
+    const Place inodes =
+        out.add_struct_list(pointer(vector, kInodeVector), layers[layer].size(), form.inode);
+    for (std::size_t i = 0; i < layers[layer].size(); ++i)
+      write_inode(out, element(inodes, i, form.inode), form, layers[layer][i]);
+  }
+}
+
+void write_verity(CapnpMessage& out, const Form& form, const std::vector<VerityRecord>& verity) {
+  const Place records =
+      out.add_struct_list(pointer(out.root(), form.root, 1), verity.size(), kVerityData);
+  for (std::size_t i = 0; i < verity.size(); ++i) {
+    const Place record = element(records, i, kVerityData);
+    out.add_data(pointer(record, kVerityData, 0), verity[i].first.bytes());
+    out.add_data(pointer(record, kVerityData, 1), verity[i].second.bytes());
+  }
+}
+
+void write_packs(CapnpMessage& out, const std::vector<Pack>& packs) {
+  const Place list =
+      out.add_struct_list(pointer(out.root(), kPackedRootfs, 2), packs.size(), kPack);
+  for (std::size_t i = 0; i < packs.size(); ++i) {
+    const Place pack = element(list, i, kPack);
+    out.add_data(pointer(pack, kPack), packs[i].digest.bytes());
+    out.set(pack, 0, 64, packs[i].size);
+    out.set(pack, 64, 64, packs[i].hot_size);
+  }
+}
+
+void write_chunk_table(CapnpMessage& out, const std::vector<PackedChunk>& chunks) {
+  const Place list =
+      out.add_struct_list(pointer(out.root(), kPackedRootfs, 3), chunks.size(), kChunk);
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    const Place place = element(list, i, kChunk);
+    std::array<std::uint64_t, Digest::kSize / sizeof(std::uint64_t)> words{};
+    std::memcpy(words.data(), chunks[i].digest.bytes().data(), Digest::kSize);
+    for (std::uint32_t word = 0; word < words.size(); ++word)
+      out.set(place, word * kWordBits, 64, words[word]);
+    out.set(place, 256, 64, chunks[i].offset);
+    out.set(place, 320, 32, chunks[i].stored_size);
+    out.set(place, 352, 32, chunks[i].size);
+    out.set(place, 384, 16, chunks[i].pack);
+  }
+}
+
+bool is_long(const InodeRecord& record) {
+  return record.mtime != 0 || record.link_count != 0;
 }
 
 }  // namespace
@@ -137,7 +236,9 @@ InodeRecord to_record(const Inode& inode) {
                      {},
                      {},
                      std::string(inode.symlink_target()),
-                     {}};
+                     {},
+                     inode.mtime(),
+                     inode.link_count()};
   for (std::uint32_t i = 0; i < inode.entry_count(); ++i) {
     const DirEntry entry = inode.entry(i);
     record.entries.push_back({entry.ino, std::string(entry.name)});
@@ -152,24 +253,24 @@ InodeRecord to_record(const Inode& inode) {
 
 Bytes write_metadata(const std::vector<std::vector<InodeRecord>>& layers,
                      const std::vector<VerityRecord>& verity) {
-  CapnpMessage out(kRootfs);
-  out.set(out.root(), 0, 64, kManifestVersion);
-  const Place vectors =
-      out.add_struct_list(pointer(out.root(), kRootfs, 0), layers.size(), kInodeVector);
-  for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    const Place vector = element(vectors, layer, kInodeVector);
-    const Place inodes =
-        out.add_struct_list(pointer(vector, kInodeVector), layers[layer].size(), kInode);
-    for (std::size_t i = 0; i < layers[layer].size(); ++i)
-      write_inode(out, element(inodes, i, kInode), layers[layer][i]);
-  }
-  const Place records =
-      out.add_struct_list(pointer(out.root(), kRootfs, 1), verity.size(), kVerityData);
-  for (std::size_t i = 0; i < verity.size(); ++i) {
-    const Place record = element(records, i, kVerityData);
-    out.add_data(pointer(record, kVerityData, 0), verity[i].first.bytes());
-    out.add_data(pointer(record, kVerityData, 1), verity[i].second.bytes());
-  }
+  const bool is_extended = std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
+    return std::any_of(layer.begin(), layer.end(), is_long);
+  });
+  const Form form{kChunkedVersion, kRootfs, is_extended ? kLongInode : kInode};
+  CapnpMessage out(form.root);
+  write_layers(out, form, layers);
+  write_verity(out, form, verity);
+  return out.serialize();
+}
+
+Bytes write_packed_metadata(const std::vector<std::vector<InodeRecord>>& layers,
+                            const PackedContents& contents) {
+  const Form form{kPackedVersion, kPackedRootfs, kLongInode};
+  CapnpMessage out(form.root);
+  write_layers(out, form, layers);
+  write_verity(out, form, contents.verity);
+  write_packs(out, contents.packs);
+  write_chunk_table(out, contents.chunks);
   return out.serialize();
 }
 

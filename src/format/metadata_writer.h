@@ -36,6 +36,8 @@ struct InodeRecord {
   std::vector<ChunkRef> chunks;
   std::string symlink_target;
   std::vector<XattrRecord> xattrs;  // in the order to be written
+  std::int64_t mtime = 0;           // nanoseconds since 1970
+  std::uint32_t link_count = 0;     // 0 if it is not to be recorded
 
   bool operator==(const InodeRecord&) const = default;
 };
@@ -46,9 +48,22 @@ InodeRecord to_record(const Inode& inode);
 /// A chunk (as stored) and its fs-verity digest.
 using VerityRecord = std::pair<Digest, Digest>;
 
-/// The metadata blob for `layers`, the topmost first, each ascending by inode number, and `verity`,
-/// ascending by chunk digest without duplicates.
+/// The metadata blob of version 3 for `layers`, the topmost first, each ascending by inode number,
+/// and `verity`, ascending by chunk digest without duplicates. Where any inode has a time or a link
+/// count all are written in their longer form, which other programs read as the shorter one.
 Bytes write_metadata(const std::vector<std::vector<InodeRecord>>& layers,
                      const std::vector<VerityRecord>& verity);
+
+/// Where the chunks of a packed image are.
+struct PackedContents {
+  std::vector<Pack> packs;           // in the order in which the manifest lists them
+  std::vector<PackedChunk> chunks;   // ascending by pack and offset
+  std::vector<VerityRecord> verity;  // of the packs, ascending by digest
+};
+
+/// The metadata blob of version 4. The pieces of files name chunks by their index in `contents`.
+/// Entries of directories must be sorted by name.
+Bytes write_packed_metadata(const std::vector<std::vector<InodeRecord>>& layers,
+                            const PackedContents& contents);
 
 }  // namespace puzzlefs::format

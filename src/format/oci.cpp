@@ -1,7 +1,5 @@
 #include "format/oci.h"
 
-#include <sys/utsname.h>
-
 #include <nlohmann/json.hpp>
 
 #include "format/error.h"
@@ -97,16 +95,6 @@ void check_schema_version(const Members& members) {
 
 }  // namespace
 
-Platform host_platform() {
-  struct utsname host {};
-  uname(&host);
-  const std::string machine = host.machine;
-  const std::map<std::string, std::string> names = {
-      {"x86_64", "amd64"}, {"aarch64", "arm64"}, {"armv7l", "arm"}, {"i686", "386"}};
-  const auto name = names.find(machine);
-  return {name == names.end() ? machine : name->second, "linux"};
-}
-
 Descriptor empty_config() {
   return {std::string(kEmptyType),
           sha256(as_bytes(kEmptyConfigBlob)),
@@ -126,8 +114,10 @@ Descriptor parse_descriptor(const Json& value, std::string_view name) {
   if (members.find("data")) descriptor.data = members.text("data");
   if (const Json* platform = members.find("platform")) {
     const Members inner(*platform, name);
-    descriptor.platform = Platform{inner.text("architecture"), inner.text("os")};
+    descriptor.platform =
+        Platform{inner.text("architecture"), inner.text("os"), inner.text("variant")};
   }
+  descriptor.artifact_type = members.text("artifactType");
   return descriptor;
 }
 
@@ -137,8 +127,16 @@ Manifest parse_manifest(ByteView document, std::string_view name) {
   check_schema_version(members);
   const Json* config = members.find("config");
   if (!config) members.fail("has no config");
-  return {parse_descriptor(*config, name), members.descriptors("layers"),
-          members.texts("annotations")};
+  Manifest manifest{parse_descriptor(*config, name), members.descriptors("layers"),
+                    members.texts("annotations"), members.text("artifactType")};
+  if (const Json* subject = members.find("subject")) {
+    manifest.subject = parse_descriptor(*subject, name);
+  }
+  return manifest;
+}
+
+const std::string& artifact_type(const Manifest& manifest) {
+  return manifest.artifact_type.empty() ? manifest.config.media_type : manifest.artifact_type;
 }
 
 Index parse_index(ByteView document, std::string_view name) {
@@ -163,9 +161,12 @@ Json to_json(const Descriptor& descriptor) {
                 {"size", descriptor.size}};
   if (!descriptor.annotations.empty()) value["annotations"] = descriptor.annotations;
   if (descriptor.data) value["data"] = *descriptor.data;
-  if (descriptor.platform)
-    value["platform"] = {{"architecture", descriptor.platform->architecture},
-                         {"os", descriptor.platform->os}};
+  if (descriptor.platform) {
+    auto& platform = value["platform"] = {{"architecture", descriptor.platform->architecture},
+                                          {"os", descriptor.platform->os}};
+    if (!descriptor.platform->variant.empty()) platform["variant"] = descriptor.platform->variant;
+  }
+  if (!descriptor.artifact_type.empty()) value["artifactType"] = descriptor.artifact_type;
   return value;
 }
 
@@ -174,12 +175,19 @@ std::string to_json_text(const Manifest& manifest) {
   auto& layers = value["layers"] = Json::array();
   for (const auto& layer : manifest.layers) layers.push_back(to_json(layer));
   if (!manifest.annotations.empty()) value["annotations"] = manifest.annotations;
+  if (!manifest.artifact_type.empty()) value["artifactType"] = manifest.artifact_type;
+  if (manifest.subject) value["subject"] = to_json(*manifest.subject);
   return value.dump();
 }
 
+bool has_metadata(const Manifest& manifest) {
+  if (manifest.layers.empty()) return false;
+  const std::string& type = manifest.layers.front().media_type;
+  return type == kRootfsType || type == kRootfsZstdType;
+}
+
 const Descriptor& metadata_layer(const Manifest& manifest, std::string_view name) {
-  if (!manifest.layers.empty() && manifest.layers.front().media_type == kRootfsType)
-    return manifest.layers.front();
+  if (has_metadata(manifest)) return manifest.layers.front();
   const std::string what = manifest.layers.empty()
                                ? "it has no layers"
                                : "its first layer is of type " + manifest.layers.front().media_type;
@@ -188,9 +196,15 @@ const Descriptor& metadata_layer(const Manifest& manifest, std::string_view name
 }
 
 std::optional<Descriptor> select_platform(const Index& index, const Platform& wanted) {
-  for (const auto& entry : index.manifests)
-    if (!entry.platform || *entry.platform == wanted) return entry;
-  return std::nullopt;
+  std::optional<Descriptor> for_all;
+  for (const auto& entry : index.manifests) {
+    if (!entry.platform) {
+      if (!for_all) for_all = entry;
+    } else if (fits(*entry.platform, wanted)) {
+      return entry;
+    }
+  }
+  return for_all;
 }
 
 }  // namespace puzzlefs::format

@@ -24,21 +24,25 @@ struct Descriptor {
 };
 static_assert(sizeof(Descriptor) == 256);
 
-constexpr std::array<std::byte, 4096> kZeros{};
+constexpr std::array<std::byte, kVerityBlockSize> kZeros{};
+
+Digest hash_block(Sha256& hash, ByteView block) {
+  hash.update(block);
+  hash.update(ByteView(kZeros).first(kVerityBlockSize - block.size()));
+  return hash.finish();
+}
 
 }  // namespace
 
 Digest VerityHasher::block_digest(ByteView block) {
-  hash_.update(block);
-  if (block.size() < kBlockSize) hash_.update(ByteView(kZeros).first(kBlockSize - block.size()));
-  return hash_.finish();
+  return hash_block(hash_, block);
 }
 
 // Appends a digest to the hash block of `level`. A full block is hashed into the level above only
 // when more comes, so that finish() finds something on every level.
 void VerityHasher::add_digest(std::size_t level, const Digest& digest) {
-  if (levels_.size() == level) levels_.emplace_back().reserve(kBlockSize);
-  if (levels_[level].size() == kBlockSize) {
+  if (levels_.size() == level) levels_.emplace_back().reserve(kVerityBlockSize);
+  if (levels_[level].size() == kVerityBlockSize) {
     add_digest(level + 1, block_digest(levels_[level]));
     levels_[level].clear();
   }
@@ -49,16 +53,22 @@ void VerityHasher::add_digest(std::size_t level, const Digest& digest) {
 void VerityHasher::update(ByteView data) {
   size_ += data.size();
   while (!data.empty()) {
-    if (partial_.empty() && data.size() >= kBlockSize) {  // whole blocks are hashed where they are
-      add_digest(0, block_digest(data.first(kBlockSize)));
-      data = data.subspan(kBlockSize);
+    if (partial_.empty() &&
+        data.size() >= kVerityBlockSize) {  // whole blocks are hashed where they are
+      add_digest(0, block_digest(data.first(kVerityBlockSize)));
+      data = data.subspan(kVerityBlockSize);
       continue;
     }
-    const auto part = data.first(std::min(data.size(), kBlockSize - partial_.size()));
+    const auto part = data.first(std::min(data.size(), kVerityBlockSize - partial_.size()));
     partial_.insert(partial_.end(), part.begin(), part.end());
     data = data.subspan(part.size());
-    if (partial_.size() == kBlockSize) close_partial_block();
+    if (partial_.size() == kVerityBlockSize) close_partial_block();
   }
+}
+
+void VerityHasher::update_block(const Digest& block, std::size_t size) {
+  size_ += size;
+  add_digest(0, block);
 }
 
 void VerityHasher::close_partial_block() {
@@ -86,6 +96,27 @@ Digest VerityHasher::finish() {
 Digest verity_digest(ByteView data) {
   VerityHasher hasher;
   hasher.update(data);
+  return hasher.finish();
+}
+
+std::vector<Digest> verity_blocks(ByteView data) {
+  std::vector<Digest> blocks;
+  blocks.reserve(verity_block_count(data.size()));
+  Sha256 hash;
+  for (std::size_t i = 0; i < data.size(); i += kVerityBlockSize) {
+    blocks.push_back(
+        hash_block(hash, data.subspan(i, std::min(kVerityBlockSize, data.size() - i))));
+  }
+  return blocks;
+}
+
+Digest verity_digest(std::span<const Digest> blocks, std::uint64_t size) {
+  VerityHasher hasher;
+  for (const auto& block : blocks) {
+    const auto part = std::min<std::uint64_t>(size, kVerityBlockSize);
+    hasher.update_block(block, part);
+    size -= part;
+  }
   return hasher.finish();
 }
 

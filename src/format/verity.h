@@ -3,7 +3,9 @@
 // 1).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "format/bytes.h"
@@ -11,17 +13,21 @@
 
 namespace puzzlefs::format {
 
+/// A file is hashed in blocks of so many bytes, the last one filled up with zeros.
+inline constexpr std::size_t kVerityBlockSize = 4096;
+
 /// Computes the fs-verity digest of a stream in one pass, holding one block per tree level.
 /// Not thread-safe; reusable after finish().
 class VerityHasher {
  public:
   void update(ByteView data);
+  /// As update() with a block of which only the digest is known, after whole blocks: `size` bytes,
+  /// fewer than a block's only at the end.
+  void update_block(const Digest& block, std::size_t size);
   /// The digest of all that was given since construction or the last finish().
   Digest finish();
 
  private:
-  static constexpr std::size_t kBlockSize = 4096;
-
   Digest block_digest(ByteView block);
   void add_digest(std::size_t level, const Digest& digest);
   void close_partial_block();
@@ -34,5 +40,14 @@ class VerityHasher {
 
 /// The fs-verity digest of `data`.
 Digest verity_digest(ByteView data);
+/// The digests of its blocks, the leaves of the tree.
+std::vector<Digest> verity_blocks(ByteView data);
+/// The fs-verity digest of a file of `size` bytes with these blocks, of which there must be the
+/// right number.
+Digest verity_digest(std::span<const Digest> blocks, std::uint64_t size);
+
+constexpr std::uint64_t verity_block_count(std::uint64_t size) {
+  return size / kVerityBlockSize + (size % kVerityBlockSize != 0 ? 1 : 0);
+}
 
 }  // namespace puzzlefs::format

@@ -97,7 +97,7 @@ void check_mountpoint(const std::filesystem::path& path) {
 
 FuseMount::FuseMount(const std::filesystem::path& mountpoint,
                      const std::vector<std::string>& options, const fuse_lowlevel_ops& table,
-                     void* operations)
+                     const fuse_custom_io& io, void* operations)
     : mountpoint_(std::filesystem::absolute(mountpoint)) {
   check_mountpoint(mountpoint_);
   check_system();
@@ -108,6 +108,8 @@ FuseMount::FuseMount(const std::filesystem::path& mountpoint,
   if (!session_) fail(mountpoint_, capture);
   if (fuse_session_mount(session_.get(), mountpoint_.c_str()) != 0) fail(mountpoint_, capture);
   try {
+    const int result = fuse_session_custom_io(session_.get(), &io, fuse_session_fd(session_.get()));
+    if (result != 0) throw_errno("prepare the mount at " + mountpoint_.native(), -result);
     if (const auto mount = mount_at(mountpoint_)) device_ = mount->device;
   } catch (...) {
     fuse_session_unmount(session_.get());  // nobody will serve it

@@ -18,16 +18,18 @@ void check_mountpoint(const std::filesystem::path& path);
 class FuseMount {
  public:
   /// Mounts at `mountpoint`, on top of what is mounted there, with `options` as from
-  /// complete_mount_options(). `operations` is the table's user data. Throws Error, saying what to
-  /// do.
+  /// complete_mount_options(). `operations` is the user data of the table and of `io`. Throws
+  /// Error, saying what to do.
   FuseMount(const std::filesystem::path& mountpoint, const std::vector<std::string>& options,
-            const fuse_lowlevel_ops& table, void* operations);
+            const fuse_lowlevel_ops& table, const fuse_custom_io& io, void* operations);
   /// Unmounts if still mounted. No request may be unanswered.
   ~FuseMount();
   FuseMount(const FuseMount&) = delete;
   FuseMount& operator=(const FuseMount&) = delete;
 
   fuse_session* session() { return session_.get(); }
+  /// As in mountinfo, "major:minor"; empty if it could not be told.
+  const std::string& device() const { return device_; }
 
   /// Takes the mount out of the tree of files, also while it is busy; what is open stays usable as
   /// long as requests are answered. Does nothing if it is not there any more. Throws Error.

@@ -3,6 +3,9 @@
 #include "fs/open_file.h"
 
 #include <algorithm>
+#include <string>
+
+#include "format/error.h"
 
 namespace puzzlefs::fs {
 
@@ -14,6 +17,11 @@ OpenFile::OpenFile(const format::Inode& inode) : inode_(inode) {
     if (size == 0) continue;
     end += size;
     pieces_.push_back({.end = end, .index = i});
+  }
+  if (end != inode.size()) {
+    throw CorruptError("The image is malformed: inode " +
+                       std::to_string(format::to_integer(inode.number())) +
+                       " has another size than its pieces together.");
   }
 }
 

@@ -15,6 +15,7 @@ class OpenFile {
   explicit OpenFile(const format::Inode& inode);
 
   format::InodeNumber number() const { return inode_.number(); }
+  std::uint64_t size() const { return pieces_.empty() ? 0 : pieces_.back().end; }
 
   /// The pieces, cut to size, that make up the bytes from `offset` on, `size` of them or as many as
   /// there are. None is empty.

@@ -1,6 +1,8 @@
 // Operations as libfuse calls them: every request goes through one wrapper, where what was thrown
 // becomes the reply and a line in the log.
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
+#include <sys/uio.h>
 
 #include <cerrno>
 
@@ -94,7 +96,35 @@ void statfs(fuse_req_t request, fuse_ino_t node) {
   guarded(request, "statfs", node, [&](Operations& ops) { ops.statfs(request); });
 }
 
+Passthrough& passthrough_of(void* operations) {
+  return static_cast<Operations*>(operations)->passthrough();
+}
+
+ssize_t read_device(int device, void* buffer, std::size_t size, void* operations) {
+  return passthrough_of(operations).read(device, buffer, size);
+}
+
+ssize_t write_device(int device, iovec* vectors, int count, void* operations) {
+  return passthrough_of(operations).writev(device, vectors, count);
+}
+
+ssize_t splice_to_device(int pipe, off_t* pipe_offset, int device, off_t* device_offset,
+                         std::size_t size, unsigned flags, void*) {
+  return ::splice(pipe, pipe_offset, device, device_offset, size, flags);
+}
+
 }  // namespace
+
+const fuse_custom_io& Operations::io() {
+  static const fuse_custom_io kIo = [] {
+    fuse_custom_io io{};
+    io.read = read_device;
+    io.writev = write_device;
+    io.splice_send = splice_to_device;  // libfuse splices replies only with it
+    return io;
+  }();
+  return kIo;
+}
 
 const fuse_lowlevel_ops& Operations::table() {
   // What is not here changes the file system, which the kernel refuses on a read-only mount.

@@ -42,6 +42,39 @@ void reply_sized(fuse_req_t request, std::string_view data, std::size_t size) {
   }
 }
 
+/// The same with a value that may have grown when its reader comes back with room for it.
+void reply_live(fuse_req_t request, std::string_view data, std::size_t size) {
+  constexpr std::size_t kRoomToGrow = 256;
+  if (size == 0) {
+    fuse_reply_xattr(request, data.size() + kRoomToGrow);
+  } else {
+    reply_sized(request, data, size);
+  }
+}
+
+/// Replies with bytes of the file's whole file, which do not pass through this process (splice).
+/// Throws Error, and has not replied then.
+void reply_from(fuse_req_t request, const SharedFile& file, std::size_t size, off_t offset) {
+  if (!file.whole_has_its_size()) {
+    // If the kernel got too little it would take that for the end of the file, or show zeros.
+    throw Error(EIO,
+                "Somebody has changed the size of its whole file in the cache. Close the file "
+                "wherever it is open, and run \"puzzlefs cache verify\".");
+  }
+  // The kernel asks for whole pages, also for the last one. libfuse takes a detour if it gets less
+  // than it asked for.
+  const auto start = std::min(static_cast<std::uint64_t>(offset), file.contents().size());
+  fuse_bufvec data{};
+  data.count = 1;
+  auto& buffer = data.buf[0];
+  buffer.size = std::min<std::uint64_t>(size, file.contents().size() - start);
+  buffer.flags = static_cast<fuse_buf_flags>(FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY);
+  buffer.fd = file.whole().get();
+  buffer.pos = static_cast<off_t>(start);
+  // Moving the pages is no faster, and takes them from others who read the file.
+  fuse_reply_data(request, &data, fuse_buf_copy_flags{});
+}
+
 /// A reply to readdir or readdirplus, filled until the kernel's buffer is full.
 class Listing {
  public:
@@ -96,14 +129,16 @@ fuse_entry_param Operations::entry_for(const format::Inode& inode) {
 void Operations::init(fuse_conn_info& connection) {
   spdlog::debug("The kernel speaks FUSE {}.{} with capabilities {:#x}.", connection.proto_major,
                 connection.proto_minor, connection.capable);
-  // Of an image nothing changes behind the kernel's back.
-  constexpr unsigned kUnwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO;
+  // Of an image nothing changes behind the kernel's back. Who waits for a read past the page cache
+  // that is cut into several at once (ASYNC_DIO) cannot be killed.
+  constexpr unsigned kUnwanted =
+      FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO;
   constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS |
-                               FUSE_CAP_NO_OPENDIR_SUPPORT;
+                               FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_SPLICE_WRITE;
   connection.want &= ~kUnwanted;
   connection.want |= connection.capable & kWanted;
-  if (max_read_ != 0) connection.max_read = max_read_;
+  if (options_.max_read != 0) connection.max_read = options_.max_read;
   connection.max_background = kMaxBackground;
   connection.congestion_threshold = kMaxBackground / 4 * 3;
   greeted_ = true;
@@ -136,40 +171,24 @@ void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info&
     fuse_reply_err(request, EROFS);
     return;
   }
-  auto reply = info;
-  reply.fh = reinterpret_cast<std::uint64_t>(&share(node));
-  reply.keep_cache = 1;
-  reply.noflush = 1;
-  if (fuse_reply_open(request, &reply) == -ENOENT) let_go(node);  // there will be no release
-}
-
-const OpenFile& Operations::share(fuse_ino_t node) {
-  const std::lock_guard lock(mutex_);
-  auto shared = open_files_.find(node);
-  if (shared == open_files_.end()) {
-    auto file = std::make_unique<const OpenFile>(inode(node));
-    shared = open_files_.emplace(node, SharedFile{.file = std::move(file)}).first;
-  }
-  ++shared->second.opens;
-  return *shared->second.file;
-}
-
-void Operations::let_go(fuse_ino_t node) {
-  const std::lock_guard lock(mutex_);
-  const auto shared = open_files_.find(node);
-  if (shared != open_files_.end() && --shared->second.opens == 0) open_files_.erase(shared);
+  open_files_.open(request, node);
 }
 
 void Operations::read(fuse_req_t request, std::size_t size, off_t offset,
                       const fuse_file_info& info) {
-  const auto& file = *reinterpret_cast<const OpenFile*>(info.fh);
-  ReadOperation::start(request, file.number(),
-                       file.pieces(static_cast<std::uint64_t>(offset), size), chunks_,
-                       in_flight_.enter());
+  const auto& file = OpenFiles::of_handle(info.fh);
+  if (file.whole()) {
+    reply_from(request, file, size, offset);
+    return;
+  }
+  const auto& contents = file.contents();
+  ReadOperation::start(request, contents.number(),
+                       contents.pieces(static_cast<std::uint64_t>(offset), size), chunks_,
+                       waiting_reads_, in_flight_.enter());
 }
 
 void Operations::release(fuse_req_t request, fuse_ino_t node) {
-  let_go(node);
+  open_files_.release(node);
   fuse_reply_err(request, 0);
 }
 
@@ -225,7 +244,16 @@ void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name,
       return;
     }
   }
-  fuse_reply_err(request, ENODATA);
+  const auto live = node == FUSE_ROOT_ID ? root_xattrs_.find(name) : root_xattrs_.end();
+  if (live == root_xattrs_.end()) {
+    fuse_reply_err(request, ENODATA);
+    return;
+  }
+  reply_live(request, live->second(), size);
+}
+
+void Operations::add_root_xattr(const std::string& name, const std::string& value) {
+  root_xattrs_[name] = [value] { return value; };
 }
 
 void Operations::listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size) {

@@ -1,34 +1,60 @@
 // What the kernel asks of a mounted image, one function for each kind of request.
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <mutex>
-#include <unordered_map>
+#include <cstddef>
+#include <string>
 
 #include "fetch/chunk_store.h"
+#include "fetch/in_flight.h"
+#include "fetch/whole_files.h"
 #include "fs/fuse.h"
-#include "fs/in_flight.h"
-#include "fs/open_file.h"
+#include "fs/live_xattrs.h"
+#include "fs/open_files.h"
+#include "fs/passthrough.h"
 #include "fs/tree.h"
+#include "fs/waiting_reads.h"
 
 namespace puzzlefs::fs {
 
 /// The user data of a FUSE session. Thread-safe. Every method replies to its request, at once or,
-/// for reads, later; what a method throws before it replied becomes the reply (see table()).
+/// for opens and reads, later; what a method throws before it replied becomes the reply (see
+/// table()).
 class Operations {
  public:
-  /// Both must outlive the object. `max_read` is what the mount option of that name says, else 0.
-  Operations(Tree& tree, fetch::ChunkStore& chunks, unsigned max_read)
-      : tree_(tree), chunks_(chunks), max_read_(max_read) {}
+  struct Options {
+    /// What the mount option of that name says, else 0.
+    unsigned max_read = 0;
+    /// Null to read all files piece by piece.
+    fetch::WholeFiles* whole_files = nullptr;
+    /// Whether the kernel may read whole files by itself.
+    bool passthrough = true;
+    /// At most so many files are read whole at a time.
+    std::size_t max_whole_files = 0;
+    LiveXattrs root_xattrs = {};
+  };
 
-  /// The methods as libfuse takes them.
+  /// All must outlive the object.
+  Operations(Tree& tree, fetch::ChunkStore& chunks, const Options& options)
+      : tree_(tree),
+        chunks_(chunks),
+        options_(options),
+        root_xattrs_(options.root_xattrs),
+        passthrough_(options.whole_files != nullptr && options.passthrough) {}
+
+  /// The methods, and the session's input and output, as libfuse takes them.
   static const fuse_lowlevel_ops& table();
+  static const fuse_custom_io& io();
 
   /// Whether init() was called, with which the kernel begins.
   bool greeted() const { return greeted_; }
   /// Requests that are not answered yet. They use this object and the FUSE session.
-  InFlight& in_flight() { return in_flight_; }
+  fetch::InFlight& in_flight() { return in_flight_; }
+  Passthrough& passthrough() { return passthrough_; }
+  /// To be called before the session's device is closed, and when no request is under way.
+  void close_all() { open_files_.clear(); }
+
+  /// One more of the root's. To be called before requests are served by other threads.
+  void add_root_xattr(const std::string& name, const std::string& value);
 
   void init(fuse_conn_info& connection);
   void lookup(fuse_req_t request, fuse_ino_t parent, const char* name);
@@ -44,29 +70,22 @@ class Operations {
   void statfs(fuse_req_t request);
 
  private:
-  /// What all opens of a file share.
-  struct SharedFile {
-    std::unique_ptr<const OpenFile> file;
-    std::size_t opens = 0;
-  };
-
-  const OpenFile& share(fuse_ino_t node);
-  void let_go(fuse_ino_t node);
   format::Inode inode(fuse_ino_t node) const;
   fuse_entry_param entry_for(const format::Inode& inode);
   fuse_entry_param listed_entry(const format::Inode& inode);
 
   Tree& tree_;
   fetch::ChunkStore& chunks_;
-  const unsigned max_read_;
-  bool greeted_ = false;  // these two are constant after init()
+  const Options options_;
+  LiveXattrs root_xattrs_;  // constant once requests are served by several threads
+  bool greeted_ = false;    // these two are constant after init()
   bool opendir_is_needless_ = false;
 
-  std::mutex mutex_;  // guards open_files_
-  /// The kernel's file handle is the address of the OpenFile. What was open when the connection
-  /// ended is never released by the kernel.
-  std::unordered_map<fuse_ino_t, SharedFile> open_files_;
-  InFlight in_flight_;
+  fetch::InFlight in_flight_;
+  WaitingReads waiting_reads_;
+  Passthrough passthrough_;
+  OpenFiles open_files_{tree_.metadata(), options_.whole_files, options_.max_whole_files,
+                        passthrough_, in_flight_};
 };
 
 }  // namespace puzzlefs::fs

@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
+#include "fetch/given_up.h"
 #include "format/error.h"
 
 namespace puzzlefs::fs {
@@ -37,18 +39,20 @@ bool in_same_chunk(const format::ChunkRef& a, const format::ChunkRef& b) {
 
 void ReadOperation::start(fuse_req_t request, format::InodeNumber number,
                           std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                          InFlight::Token token) {
-  std::make_shared<ReadOperation>(request, number, std::move(pieces), chunks, std::move(token))
+                          WaitingReads& waiting_reads, fetch::InFlight::Token token) {
+  std::make_shared<ReadOperation>(request, number, std::move(pieces), chunks, waiting_reads,
+                                  std::move(token))
       ->advance();
 }
 
 ReadOperation::ReadOperation(fuse_req_t request, format::InodeNumber number,
                              std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                             InFlight::Token token)
+                             WaitingReads& waiting_reads, fetch::InFlight::Token token)
     : request_(request),
       number_(number),
       pieces_(std::move(pieces)),
       chunks_(chunks),
+      waiting_reads_(waiting_reads),
       token_(std::move(token)) {
   std::size_t position = 0;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
@@ -71,18 +75,36 @@ void ReadOperation::advance() {
     // while it is still being asked for. Whoever counts the last one goes on.
     waiting_ = last - first + 1;
     for (auto i = first; i < last; ++i) ask(runs_[i]);
+    if (waiting_ > 1) expect_interruption();
     if (--waiting_ > 0) return;
   }
   finish();
 }
 
+/// Not before there is something to wait for, as most reads find all in memory; and while this one
+/// cannot be replied to.
+void ReadOperation::expect_interruption() {
+  if (!std::exchange(is_listed_, true)) {
+    waiting_reads_.add(request_, shared_from_this());
+  } else if (error()) {
+    chunks_.give_up(this);  // what was asked for after the interruption
+  }
+}
+
+void ReadOperation::give_up() {
+  fail(std::make_exception_ptr(fetch::GivenUpError()));
+  chunks_.give_up(this);
+}
+
 void ReadOperation::ask(Run& run) {
   try {
-    chunks_.read(pieces_[run.first],
-                 [self = shared_from_this(), &run](fetch::Outcome<fetch::ChunkData> outcome) {
-                   self->take(run, std::move(outcome));
-                   if (--self->waiting_ == 0) self->advance();
-                 });
+    chunks_.read(
+        pieces_[run.first],
+        [self = shared_from_this(), &run](fetch::Outcome<fetch::ChunkData> outcome) {
+          self->take(run, std::move(outcome));
+          if (--self->waiting_ == 0) self->advance();
+        },
+        fetch::Purpose::kReader, this);
   } catch (...) {
     fail(std::current_exception());
     --waiting_;
@@ -123,10 +145,13 @@ std::exception_ptr ReadOperation::error() {
 }
 
 void ReadOperation::finish() {
+  if (is_listed_) waiting_reads_.remove(request_);
   try {
     if (const auto failure = error()) std::rethrow_exception(failure);
     const auto vectors = reply_vectors();
     fuse_reply_iov(request_, vectors.data(), static_cast<int>(vectors.size()));
+  } catch (const fetch::GivenUpError& interruption) {
+    fuse_reply_err(request_, interruption.code());
   } catch (const Error& failure) {
     spdlog::error("read of inode {}: {}", format::to_integer(number_), failure.what());
     fuse_reply_err(request_, failure.code());

@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "fetch/chunk_store.h"
+#include "fetch/in_flight.h"
 #include "format/metadata.h"
 #include "fs/fuse.h"
-#include "fs/in_flight.h"
+#include "fs/waiting_reads.h"
 
 namespace puzzlefs::fs {
 
@@ -20,14 +21,17 @@ namespace puzzlefs::fs {
 class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
  public:
   /// Replies to `request` with the bytes of `pieces`, or the errno of the first that failed.
-  /// `number` is for the log. `chunks` and what `token` stands for are used until the reply.
+  /// `number` is for the log. The references and what `token` stands for are used until the reply.
   static void start(fuse_req_t request, format::InodeNumber number,
                     std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                    InFlight::Token token);
+                    WaitingReads& waiting_reads, fetch::InFlight::Token token);
 
   ReadOperation(fuse_req_t request, format::InodeNumber number,
                 std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                InFlight::Token token);
+                WaitingReads& waiting_reads, fetch::InFlight::Token token);
+
+  /// Nobody wants the bytes any more: replies with EINTR, unless they are here. Thread-safe.
+  void give_up();
 
  private:
   /// Adjacent pieces of the same chunk, which is asked for once.
@@ -41,6 +45,7 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   };
 
   void advance();
+  void expect_interruption();
   void ask(Run& run);
   void take(Run& run, fetch::Outcome<fetch::ChunkData> outcome);
   void copy(const Run& run, const Bytes& chunk, std::byte* target) const;
@@ -53,11 +58,14 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   const format::InodeNumber number_;
   const std::vector<format::ChunkRef> pieces_;
   fetch::ChunkStore& chunks_;
-  const InFlight::Token token_;
+  WaitingReads& waiting_reads_;
+  const fetch::InFlight::Token token_;
 
-  std::vector<Run> runs_;     // each touched by the completion that it waits for
-  std::size_t next_run_ = 0;  // touched by whoever advances
-  Bytes gathered_;            // runs write into disjoint parts; empty unless gathering
+  std::vector<Run> runs_;  // each touched by the completion that it waits for
+  // Touched by whoever advances:
+  std::size_t next_run_ = 0;
+  bool is_listed_ = false;  // among the waiting reads
+  Bytes gathered_;          // runs write into disjoint parts; empty unless gathering
   std::atomic<std::size_t> waiting_ = 0;
   std::mutex mutex_;
   std::exception_ptr error_;  // guarded by mutex_

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -76,6 +77,18 @@ void trigger(const fetch::FileDescriptor& event) {
   while (::write(event.get(), &one, sizeof one) < 0 && errno == EINTR) continue;
 }
 
+/// Raises the soft limit of open files to the hard one, and returns it. The soft one, 1024 mostly,
+/// is for programs that use select(2); every open file of the mount that is read whole takes a
+/// descriptor.
+std::size_t raise_open_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) throw_errno("get the limit of open files");
+  const auto raised = rlimit{limit.rlim_max, limit.rlim_max};
+  if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) return raised.rlim_cur;
+  spdlog::debug("Cannot raise the limit of open files: {}.", strerror(errno));
+  return limit.rlim_cur;
+}
+
 /// A signal whose handler does nothing still ends a blocking system call with EINTR, unless the
 /// handler was set with SA_RESTART.
 void prepare_wake_signal() {
@@ -92,27 +105,35 @@ class Session::Impl {
        const SessionOptions& options)
       : threads_(std::max(options.threads, 1U)),
         cancel_reads_(options.cancel_reads),
-        operations_(tree, chunks, max_read_option(options.mount_options)),
+        control_options_(options.control),
+        operations_(tree, chunks,
+                    {.max_read = max_read_option(options.mount_options),
+                     .whole_files = options.whole_files,
+                     .passthrough = options.passthrough,
+                     .max_whole_files = options.max_whole_files.value_or(open_file_limit_ / 2),
+                     .root_xattrs = options.root_xattrs}),
         options_(complete_mount_options(
             options.mount_options, options.source,
             {.privileged = ::geteuid() == 0, .writable = options.overlay.has_value()})),
         overlay_(options.overlay ? std::make_unique<Overlay>(mountpoint, *options.overlay)
                                  : nullptr),
         mount_(overlay_ ? overlay_->lower() : mountpoint, options_, Operations::table(),
-               &operations_) {}
+               Operations::io(), &operations_) {}
 
   ~Impl() {
     detach();  // before the wait, so that no new requests come
     if (cancel_reads_) cancel_reads_();
     if (const auto count = operations_.in_flight().count(); count > 0) {
-      spdlog::info("Waiting for {} reads that are still under way.", count);
+      spdlog::info("Waiting for {} opens and reads that are still under way.", count);
     }
     operations_.in_flight().wait_until_none();
+    operations_.close_all();  // while the device is open, with which the kernel knows the files
   }
 
   void run(const std::function<void()>& on_ready) {
     greet();
     prepare_wake_signal();
+    const auto control = open_control();
     std::vector<std::thread> servers;
     try {
       start(servers);
@@ -137,6 +158,24 @@ class Session::Impl {
       if (!serve_one(mount_.session(), buffer)) break;
     }
     if (!operations_.greeted()) throw Error(EIO, "The kernel ended the mount before it began.");
+  }
+
+  /// Null without one.
+  std::unique_ptr<ControlSocket> open_control() {
+    if (!control_options_) return nullptr;
+    try {
+      if (mount_.device().empty()) throw Error(EIO, "The mount has no number.");
+      auto socket = std::make_unique<ControlSocket>(
+          control_options_->runtime,
+          make_control_path(control_options_->directories, mount_.device()),
+          control_options_->handlers);
+      operations_.add_root_xattr(kSocketXattr, socket->path());
+      return socket;
+    } catch (const Error& error) {
+      spdlog::warn("The mount has no control socket, which \"puzzlefs stats\" may need: {}",
+                   error.what());
+      return nullptr;
+    }
   }
 
   void start(std::vector<std::thread>& servers) {
@@ -187,8 +226,10 @@ class Session::Impl {
     }
   }
 
+  const std::size_t open_file_limit_ = raise_open_file_limit();
   const unsigned threads_;
   const std::function<void()> cancel_reads_;
+  const std::optional<ControlOptions> control_options_;
   const fetch::FileDescriptor signals_ = termination_signals();
   const fetch::FileDescriptor ended_ = make_event();  // a serving thread has ended
   std::atomic<std::size_t> ended_count_ = 0;          // how many of them have

@@ -1,5 +1,6 @@
-// Lookups and attributes. Directories as this project and the Rust puzzlefs write them are sorted
-// by name; nothing else in the format says so, which is why a large one is examined once.
+// Lookups and attributes. In a packed image directories are sorted by name. In version 3 nothing
+// says so, though this project and the Rust puzzlefs sort them, which is why a large one is
+// examined once.
 #include "fs/tree.h"
 
 #include <sys/sysmacros.h>
@@ -7,6 +8,7 @@
 #include <limits>
 
 #include "format/error.h"
+#include "format/nanoseconds.h"
 #include "fs/link_counter.h"
 
 namespace puzzlefs::fs {
@@ -76,6 +78,7 @@ std::optional<format::Inode> Tree::lookup(const format::Inode& directory, std::s
 }
 
 bool Tree::is_sorted(const format::Inode& directory) {
+  if (metadata_.version() >= format::kPackedVersion) return true;
   const auto number = format::to_integer(directory.number());
   {
     const std::lock_guard lock(sorted_mutex_);
@@ -100,6 +103,9 @@ struct stat Tree::attributes(const format::Inode& inode) {
   result.st_gid = inode.gid();
   result.st_rdev = makedev(device.major, device.minor);
   result.st_size = size_of(inode);
+  result.st_mtim = format::to_timespec(inode.mtime());
+  result.st_ctim = result.st_mtim;
+  result.st_atim = result.st_mtim;
   result.st_blksize = kBlockSize;
   const auto size = static_cast<std::uint64_t>(result.st_size);
   result.st_blocks = static_cast<blkcnt_t>((size + kStatBlockSize - 1) / kStatBlockSize);
@@ -112,6 +118,7 @@ Tree::Totals Tree::totals() {
 }
 
 std::uint32_t Tree::link_count(const format::Inode& inode) {
+  if (const auto recorded = inode.link_count(); recorded != 0) return recorded;
   count_once();
   const auto number = format::to_integer(inode.number());
   if (inode.type() == format::FileType::kDirectory) {

@@ -29,7 +29,8 @@ class Tree {
 
   /// The entry of that name in a directory; nothing if there is none or it leads to a whiteout.
   std::optional<format::Inode> lookup(const format::Inode& directory, std::string_view name);
-  /// What stat(2) reports. Times are zero: version 3 has none.
+  /// What stat(2) reports. All times are that of modification, zero where it is not recorded; link
+  /// counts are counted where they are not.
   struct stat attributes(const format::Inode& inode);
 
   /// Totals for statfs(2): what can be reached from the root, counted at first use.

@@ -66,7 +66,7 @@ TEST_F(EnableVerity, CoversTheWholeImageOrSaysWhatItTakes) {
   }
   const auto image = fetch::Image::open(runtime_, format::LayoutName{layout_.path(), "tag"},
                                         {.manifest_verity = verity_, .require_fs_verity = true});
-  fetch::wait_for<Bytes>(
+  fetch::wait_for<fetch::BlobData>(
       [&](auto done) { image->blobs().read(image->manifest().layers.back(), std::move(done)); });
 }
 

@@ -82,7 +82,7 @@ TEST(ContentStream, CutsAsFastCdcCutsTheWhole) {
       stream.append(size);
       at += size;
     }
-    stream.finish();
+    stream.end_chunk();
     EXPECT_EQ(sizes, chunk_sizes(content)) << read_size;
     EXPECT_EQ(seen == content, true) << read_size;
   }

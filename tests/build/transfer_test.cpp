@@ -1,16 +1,13 @@
 // Pushing to and pulling from a real registry, and a scripted one where it must misbehave.
-#include "build/transfer.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <memory>
+#include <thread>
 
 #include "../support/registry_process.h"
 #include "../support/scripted_server.h"
-#include "../support/temp_dir.h"
-#include "fetch/layout.h"
+#include "transfer_fixture.h"
 
 namespace puzzlefs::build {
 namespace {
@@ -19,66 +16,6 @@ using test::RegistryProcess;
 using test::Reply;
 using test::ServedRequest;
 using testing::HasSubstr;
-
-/// An image in a layout: its chunks are the given texts.
-format::Descriptor add_image(const fetch::Layout& layout, const std::string& tag,
-                             const std::vector<std::string>& chunks) {
-  const auto add = [&](std::string_view text, std::string_view type) {
-    format::Descriptor blob;
-    blob.media_type = type;
-    blob.digest = format::sha256(as_bytes(text));
-    blob.size = text.size();
-    layout.write_blob(blob.digest, as_bytes(text));
-    return blob;
-  };
-  format::Manifest manifest;
-  manifest.config = add(format::kEmptyConfigBlob, format::kEmptyType);
-  manifest.layers.push_back(add("metadata of " + tag, format::kRootfsType));
-  for (const auto& chunk : chunks) manifest.layers.push_back(add(chunk, format::kFiledataType));
-  const auto descriptor = add(format::to_json_text(manifest), format::kManifestType);
-  layout.set_tag(tag, descriptor);
-  return descriptor;
-}
-
-class TransferTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!RegistryProcess::installed()) GTEST_SKIP() << "docker-registry is not installed";
-  }
-
-  std::unique_ptr<fetch::Registry> connect(const std::string& host, const std::string& tag) {
-    fetch::RegistryOptions options;
-    options.deadline = std::chrono::seconds(5);
-    return std::make_unique<fetch::Registry>(client_,
-                                             format::parse_registry_name(host + "/team/app:" + tag),
-                                             fetch::Registry::Access::kPush, std::move(options));
-  }
-  TransferResult push(const std::string& host, const std::string& tag,
-                      const std::string& remote_tag = {}) {
-    const auto registry = connect(host, remote_tag.empty() ? tag : remote_tag);
-    return build::push(runtime_, layout_, tag, *registry);
-  }
-  TransferResult pull(const std::string& host, const std::string& tag,
-                      const fetch::Layout& layout) {
-    const auto registry = connect(host, tag);
-    return build::pull(runtime_, *registry, layout, tag);
-  }
-  /// The message of the Error that `action` throws.
-  template <class Action>
-  static std::string message_of(Action action) {
-    try {
-      action();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  }
-
-  test::TempDir directory_;
-  fetch::Runtime runtime_{2};
-  fetch::HttpClient client_{runtime_};
-  fetch::Layout layout_ = fetch::Layout::create(directory_ / "layout");
-};
 
 TEST_F(TransferTest, PushAndPullGiveTheSameImage) {
   const RegistryProcess registry;
@@ -166,18 +103,18 @@ TEST_F(TransferTest, ProgressEndsWithEverything) {
   std::vector<std::string> chunks;
   for (int i = 0; i < 50; ++i) chunks.push_back("chunk " + std::to_string(i));
   add_image(layout_, "1", chunks);
-  const auto registry = connect(process.host(), "1");
   const auto caller = std::this_thread::get_id();
   std::vector<TransferProgress> steps;
   const auto result =
-      build::push(runtime_, layout_, "1", *registry, [&](const TransferProgress& progress) {
-        EXPECT_EQ(std::this_thread::get_id(), caller);
-        steps.push_back(progress);
-      });
+      push(process.host(), "1", {}, {.on_progress = [&](const TransferProgress& progress) {
+             EXPECT_EQ(std::this_thread::get_id(), caller);
+             steps.push_back(progress);
+           }});
   ASSERT_EQ(steps.size(), 52U);
   EXPECT_EQ(steps.back().blobs_done, 52U);
   EXPECT_EQ(steps.back().blobs_total, 52U);
   EXPECT_EQ(steps.back().bytes_done, steps.back().bytes_total);
+  EXPECT_EQ(steps.back().moved_bytes, steps.back().bytes_total);
   EXPECT_EQ(result.moved_bytes, steps.back().bytes_total);
 }
 

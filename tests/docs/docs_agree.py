@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """docs_agree.py PUZZLEFS: the manual page, the completion and the README name the subcommands and
 options that `puzzlefs --help` and `puzzlefs SUBCOMMAND --help` name, all of them and no others.
+A group as `puzzlefs cache` counts by its own subcommands: "cache info", "cache ls" and so on.
 """
 import os
 import re
@@ -19,21 +20,24 @@ def read(path):
         return file.read()
 
 
+def help_of(command):
+    return subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
+
+
 def options_of_help(command):
     """The options that start the lines of a help text."""
-    text = subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
     options = set()
-    for line in text.splitlines():
+    for line in help_of(command).splitlines():
         match = re.match(r"\s+(-\S+)", line)
         if match:
             options.update(OPTION.findall(match.group(1)))
     return options
 
 
-def subcommands_of_help(puzzlefs):
-    text = subprocess.run([puzzlefs, "--help"], check=True, capture_output=True, text=True).stdout
-    listed = re.search(r"^Subcommands:\n((?:  .*\n)+)", text, re.MULTILINE).group(1)
-    return set(re.findall(r"^  ([a-z-]+)", listed, re.MULTILINE))
+def subcommands_of_help(command):
+    """The subcommands that a help text lists; none if the command is no group."""
+    listed = re.search(r"^Subcommands:\n((?:  .*\n)+)", help_of(command), re.MULTILINE)
+    return set(re.findall(r"^  ([a-z-]+)", listed.group(1), re.MULTILINE)) if listed else set()
 
 
 def options_of_manual():
@@ -78,21 +82,30 @@ def main():
         problems.extend(f"{where} lacks {item}" for item in sorted(wanted - found))
         problems.extend(f"{where} has {item}, the command does not" for item in sorted(found - wanted))
 
-    subcommands = subcommands_of_help(puzzlefs)
+    first_words = subcommands_of_help([puzzlefs])
+    groups = {word: subcommands_of_help([puzzlefs, word]) for word in first_words}
+    groups = {word: members for word, members in groups.items() if members}
+    subcommands = first_words - set(groups) | {
+        f"{group} {member}" for group, members in groups.items() for member in members}
     general = options_of_help([puzzlefs])
-    options = {name: general | options_of_help([puzzlefs, name]) for name in subcommands}
+    options = {name: general | options_of_help([puzzlefs, *name.split()]) for name in subcommands}
     manual = options_of_manual()
     common = manual.pop("OPTIONS")
     compare(MANUAL, subcommands, set(manual))
-    compare(f"{COMPLETION}: the list of subcommands", subcommands,
-            {word for word in completions("") if not word.startswith("-")})
+    for words, wanted in [([], first_words)] + [([group], groups[group]) for group in groups]:
+        compare(f"{COMPLETION}: the list of subcommands behind {words}", wanted,
+                {word for word in completions(*words, "") if not word.startswith("-")})
     for name in subcommands & set(manual):
         compare(f"{MANUAL}: {name}", options[name], manual[name] | common)
         # It offers the long form where there is one.
         long_options = {option for option in options[name] if option.startswith("--")}
         compare(f"{COMPLETION}: {name}", long_options,
-                {option for option in completions(name, "--")})
+                {option for option in completions(*name.split(), "--")})
+    used_subcommands = set()
     for subcommand, *arguments in commands_of_readme():
+        if subcommand in groups and arguments:
+            subcommand = f"{subcommand} {arguments.pop(0)}"
+        used_subcommands.add(subcommand)
         if subcommand not in subcommands:
             problems.append(f"{README} has {subcommand}, which is no subcommand")
             continue
@@ -100,7 +113,6 @@ def main():
                 if argument.startswith("-")}
         problems.extend(f"{README}: {subcommand} has no {option}"
                         for option in sorted(used - options[subcommand]))
-    used_subcommands = {arguments[0] for arguments in commands_of_readme()}
     problems.extend(f"{README} does not show {name}"
                     for name in sorted(subcommands - used_subcommands))
     if problems:

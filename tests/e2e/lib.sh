@@ -4,7 +4,8 @@
 #
 # From the environment: PUZZLEFS (the command), E2E_ROOTFS (the tree, made by make_rootfs.sh) and
 # E2E_STATE (the tree as an image and a registry's storage that holds it, made by make_image.sh).
-# Without them: the release build's.
+# Without them: the release build's. E2E_IN_MEMORY: the work directory is in memory, if there is
+# plenty; a scenario that needs a disk unsets it.
 set -eEuo pipefail
 trap 'echo "FAILED: ${BASH_SOURCE[0]}:$LINENO: $BASH_COMMAND" >&2' ERR
 
@@ -12,8 +13,10 @@ here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 readonly here
 readonly project=${here%/tests/e2e}
 readonly puzzlefs=${PUZZLEFS:-$project/build/release/bin/puzzlefs}
+# No symbolic link: a scenario that copied the link would write into the tree itself.
+rootfs=$(realpath -m "${E2E_ROOTFS:-$project/build/rootfs}")
 # shellcheck disable=SC2034  # the scenarios use them
-readonly rootfs=${E2E_ROOTFS:-$project/build/rootfs}
+readonly rootfs
 # shellcheck disable=SC2034
 readonly state=${E2E_STATE:-$project/build/release/tests/e2e/state}
 
@@ -22,12 +25,16 @@ if ((EUID != 0)); then
   exit 77
 fi
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/puzzlefs-e2e.XXXXXX")
+has_plenty_of_memory() { (($(df --output=avail --block-size=1G /dev/shm | tail -n 1) >= 8)); }
+scratch=${TMPDIR:-/tmp}
+if [[ -n ${E2E_IN_MEMORY:-} ]] && has_plenty_of_memory; then scratch=/dev/shm; fi
+work=$(mktemp -d "$scratch/puzzlefs-e2e.XXXXXX")
 readonly work
 readonly cache=$work/cache
 readonly mnt=$work/mnt
 mkdir "$mnt"
 registry_pid=
+started=() # other processes, to be ended
 registry=127.0.0.1:0
 registry_auth=
 registry_tls=
@@ -70,16 +77,32 @@ unmount() {
   ! mountpoint -q "$mnt" || fail "$mnt is still mounted after umount"
 }
 
-# wait_until COMMAND…: until it succeeds, for 60 s at most.
+# wait_until COMMAND…: until it succeeds, for three minutes at most: a disk that others write to may
+# keep a process for one.
 wait_until() {
-  local deadline=$((SECONDS + 60))
+  local deadline=$((SECONDS + 180))
   until "$@"; do
-    ((SECONDS < deadline)) || fail "waited in vain for: $*"
+    if ((SECONDS >= deadline)); then
+      show_daemons
+      fail "waited in vain for: $*"
+    fi
     sleep 0.05
   done
 }
 
-gone() { ! kill -0 "$1" 2>/dev/null; }
+# What the scenario's daemons are doing, thread by thread.
+show_daemons() {
+  local daemon thread
+  for daemon in $(pgrep -f -- " mount .*$work/" || true); do
+    tr '\0' ' ' <"/proc/$daemon/cmdline" >&2 || true
+    for thread in "/proc/$daemon/task"/*; do
+      echo "  $(<"$thread/comm"): $(grep ^State: "$thread/status"), in $(<"$thread/wchan")" >&2 || true
+    done
+  done
+}
+
+# gone PID: it has ended, whether or not init, which may take its time, has noticed.
+gone() { ! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null; }
 
 # The process that serves $mnt.
 daemon_pid() {
@@ -228,6 +251,7 @@ cleanup() {
   local point
   while read -r point; do umount -l "$point"; done < <(mounts)
   if [[ -n $registry_pid ]]; then kill "$registry_pid"; fi
+  if ((${#started[@]})); then kill "${started[@]}" 2>/dev/null; fi
   # The daemons end by themselves now; a sanitizer reports at the end.
   local deadline=$((SECONDS + 20))
   while pgrep -f -- " mount .*$work/" >/dev/null && ((SECONDS < deadline)); do sleep 0.1; done

@@ -13,6 +13,6 @@ step "build"
 
 step "push"
 start_registry
-"$puzzlefs" push "$state/layout" "$registry/debian"
+"$puzzlefs" push --layout keep "$state/layout" "$registry/debian"
 stop_registry
 cp -a "$registry_storage" "$state/registry"

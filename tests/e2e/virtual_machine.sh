@@ -47,10 +47,11 @@ kernel_version() {
   basename "$kernel_store"/boot/vmlinuz-* | sed 's/^vmlinuz-//'
 }
 
-# add_program FILE: with its shared libraries, as /bin/NAME.
+# add_program FILE: with its shared libraries, as /bin/NAME. What debuggers need of it would fill the
+# machine's memory.
 add_program() {
   local library
-  cp "$1" "$initrd/bin/"
+  strip --strip-debug -o "$initrd/bin/$(basename "$1")" "$1"
   while read -r library; do
     mkdir -p "$initrd$(dirname "$library")"
     cp -Ln "$library" "$initrd$library"

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
+#include <future>
+#include <thread>
 
 #include "../support/temp_dir.h"
 #include "fetch/layout.h"
@@ -13,6 +16,7 @@ namespace puzzlefs::fetch {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace std::chrono_literals;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -30,8 +34,9 @@ Bytes bytes(std::string_view text) {
 }
 
 std::string read(BlobStore& store, const format::Descriptor& blob) {
-  const auto read = wait_for<Bytes>([&](auto done) { store.read(blob, std::move(done)); });
-  return std::string(as_text(read));
+  const auto read =
+      wait_for<BlobData>([&](auto done) { store.read(blob, std::move(done), Answer::kWhenKept); });
+  return std::string(as_text(*read));
 }
 
 class BlobStoreTest : public ::testing::Test {
@@ -150,6 +155,69 @@ TEST_F(BlobStoreTest, MapsFromTheCacheWhatItFetched) {
   EXPECT_THAT(source_.reads(), SizeIs(1));
 }
 
+// Another process, as far as the cache can tell.
+class SharedCacheTest : public BlobStoreTest {
+ protected:
+  std::future<Outcome<BlobData>> start_reading(BlobStore& store) {
+    auto promise = std::make_shared<std::promise<Outcome<BlobData>>>();
+    store.read(blob_, [promise](Outcome<BlobData> outcome) { promise->set_value(outcome); });
+    return promise->get_future();
+  }
+  void wait_for_reads(std::size_t count) {
+    while (source_.reads().size() < count) std::this_thread::sleep_for(1ms);
+  }
+
+  Cache other_cache_{temp_ / "cache"};
+  BlobStore other_{runtime_, source_, &other_cache_};
+};
+
+TEST_F(SharedCacheTest, ABlobIsFetchedOnceForAll) {
+  source_.hold();
+  auto first = start_reading(store_);
+  wait_for_reads(1);
+  auto second = start_reading(other_);
+  EXPECT_EQ(second.wait_for(100ms), std::future_status::timeout);
+  source_.release();
+  EXPECT_EQ(as_text(*first.get().value()), "content");
+  EXPECT_EQ(as_text(*second.get().value()), "content");
+  EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+TEST_F(SharedCacheTest, WhatTheOtherCouldNotGetIsFetchedHere) {
+  source_.hold();
+  source_.answer_next(std::make_exception_ptr(UnavailableError("Not now.")));
+  auto first = start_reading(store_);
+  wait_for_reads(1);
+  auto second = start_reading(other_);
+  EXPECT_EQ(second.wait_for(50ms), std::future_status::timeout);
+  source_.release();
+  EXPECT_FALSE(first.get().ok());
+  EXPECT_EQ(as_text(*second.get().value()), "content");
+  EXPECT_THAT(source_.reads(), SizeIs(2));
+}
+
+TEST_F(SharedCacheTest, NobodyIsWaitedForAfterTheEnd) {
+  const auto claim = cache_.claims().claim(blob_.digest);
+  other_.close();
+  EXPECT_EQ(read(other_, blob_), "content");
+}
+
+TEST_F(SharedCacheTest, AReaderDoesNotWaitForTheCache) {
+  std::promise<bool> kept;
+  store_.read(blob_, [&](Outcome<BlobData>) { kept.set_value(cache_.has(blob_.digest)); });
+  EXPECT_FALSE(kept.get_future().get());
+  EXPECT_EQ(read(other_, blob_), "content");
+  EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+TEST_F(SharedCacheTest, WhoAsksToWaitForTheCacheFindsTheBlobThere) {
+  std::promise<bool> kept;
+  store_.read(
+      blob_, [&](Outcome<BlobData>) { kept.set_value(cache_.has(blob_.digest)); },
+      Answer::kWhenKept);
+  EXPECT_TRUE(kept.get_future().get());
+}
+
 class BlobStoreOnLayoutTest : public ::testing::Test {
  protected:
   test::TempDir temp_;
@@ -192,7 +260,9 @@ TEST_F(BlobStoreOnLayoutTest, ALargeBlobThatIsCutShortInUseIsAnError) {
   const auto path = layout_.blob_path(large.digest);
   fs::resize_file(path, 1);
   EXPECT_EQ(blob.bytes().back(), std::byte{0});
-  EXPECT_THAT([&] { blob.check_intact(); }, ThrowsMessage<CorruptError>(HasSubstr(path.native())));
+  EXPECT_EQ(blob.watch().state->load(), 1);
+  EXPECT_THAT([&] { blob.watch().on_damage(); },
+              ThrowsMessage<CorruptError>(HasSubstr(path.native())));
 }
 
 TEST_F(BlobStoreOnLayoutTest, WhatTheKernelDoesNotAnswerForIsHashed) {

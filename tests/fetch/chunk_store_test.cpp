@@ -13,6 +13,7 @@
 namespace puzzlefs::fetch {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -82,6 +83,17 @@ TEST_F(ChunkStoreTest, AnswersAtOnceWhatIsInMemory) {
   store->read(piece_of(chunk), [&](auto) { answered_on = std::this_thread::get_id(); });
   EXPECT_EQ(answered_on, std::this_thread::get_id());
   EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+TEST_F(ChunkStoreTest, RecordsWhatReadersUseInOrderAndOnce) {
+  const auto a = add("a");
+  const auto b = add("b");
+  const auto c = add("c");
+  const auto store = open();
+  wait_for<ChunkData>(
+      [&](auto done) { store->read(piece_of(c), std::move(done), Purpose::kBackground); });
+  for (const auto& chunk : {b, a, b}) read(*store, piece_of(chunk));
+  EXPECT_THAT(store->used(), ElementsAre(b.digest, a.digest));
 }
 
 TEST_F(ChunkStoreTest, FetchesAChunkOnceHoweverManyWait) {

@@ -115,6 +115,12 @@ TEST_F(LayoutImageTest, OpensWithItsMetadataAndChunks) {
   EXPECT_EQ(read(*image, file.chunk(0)), "content");
 }
 
+TEST_F(LayoutImageTest, HasNoWholeFiles) {
+  store(image_);
+  layout_.set_tag("tag", image_.descriptor());
+  EXPECT_EQ(open()->whole_files(), nullptr);
+}
+
 TEST_F(LayoutImageTest, RefusesAFalsifiedManifest) {
   store(image_);
   layout_.set_tag("tag", image_.descriptor());
@@ -282,6 +288,15 @@ TEST_F(RegistryImageTest, OpensWithItsMetadataAndChunks) {
   EXPECT_EQ(read(*image, image_.piece), "content");
 }
 
+TEST_F(RegistryImageTest, HasWholeFiles) {
+  serve_image(image_);
+  const auto image = open();
+  ASSERT_NE(image->whole_files(), nullptr);
+  const auto file = wait_for<FileDescriptor>(
+      [&](auto done) { image->whole_files()->open({image_.piece}, std::move(done)); });
+  EXPECT_EQ(as_text(read_file(file, "the file", 100)), image_.content);
+}
+
 TEST_F(RegistryImageTest, OpensByItsFsVerityDigest) {
   serve_image(image_);
   options_.manifest_verity = image_.verity();
@@ -327,6 +342,23 @@ TEST_F(RegistryImageTest, OpensWhatTheTagStoodForLastWhenTheRegistryIsDown) {
   const auto image = open();
   EXPECT_EQ(image->manifest_digest(), image_.descriptor().digest);
   EXPECT_EQ(read(*image, image_.piece), "content");
+}
+
+TEST_F(RegistryImageTest, DoesNotTakeWhatTheTagStoodForLastIfToldSo) {
+  serve_image(image_);
+  open();
+  server_.reset();
+  options_.falls_back = false;
+  EXPECT_THROW(open(), UnavailableError);
+}
+
+TEST_F(RegistryImageTest, APinStandsInForAnIndexThatIsLost) {
+  serve_image(image_);
+  open()->cache()->pins().add(
+      {name_.to_string(), image_.descriptor().digest, image_.descriptor().digest});
+  std::filesystem::remove_all(temp_ / "cache/index");
+  server_.reset();
+  EXPECT_EQ(open()->manifest_digest(), image_.descriptor().digest);
 }
 
 TEST_F(RegistryImageTest, DoesNotRememberAnImageThatCouldNotBeOpened) {
@@ -413,7 +445,9 @@ TEST_F(RegistryImageTest, WorksWithoutAUsableCache) {
   std::ofstream(temp_ / "file") << "";
   options_.cache_directory = temp_ / "file/cache";
   serve_image(image_);
-  EXPECT_EQ(read(*open(), image_.piece), "content");
+  const auto image = open();
+  EXPECT_EQ(read(*image, image_.piece), "content");
+  EXPECT_EQ(image->whole_files(), nullptr);
 }
 
 }  // namespace

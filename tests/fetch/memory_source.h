@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -64,6 +65,33 @@ class MemorySource : public BlobSource {
     }
     done(std::move(outcome));
   }
+  /// Each range so far that was asked for, of whichever blob.
+  std::vector<ByteRange> ranges() const {
+    const std::lock_guard lock(mutex_);
+    return ranges_;
+  }
+
+  /// Gives what read() would give of it, at once; the handle does nothing.
+  std::shared_ptr<RangeRead> read_range(const format::Descriptor& blob, ByteRange range,
+                                        Freshness freshness, RangeReceiver on_bytes,
+                                        Completion<Done> done) override {
+    {
+      const std::lock_guard lock(mutex_);
+      ranges_.push_back(range);
+    }
+    read(blob, freshness,
+         [range, on_bytes = std::move(on_bytes), done = std::move(done)](Outcome<Bytes> outcome) {
+           try {
+             const ByteView bytes(outcome.value());
+             if (bytes.size() < range.end()) throw CorruptError("The blob is shorter.");
+             on_bytes(range.offset, bytes.subspan(range.offset, range.size));
+             done(Done{});
+           } catch (const std::exception&) {
+             done(std::current_exception());
+           }
+         });
+    return std::make_shared<RangeRead>();
+  }
   std::string description() const override { return "the test's memory"; }
 
  private:
@@ -85,6 +113,7 @@ class MemorySource : public BlobSource {
   bool holding_ = false;
   std::vector<std::pair<Completion<Bytes>, Outcome<Bytes>>> held_;
   std::vector<Freshness> reads_;
+  std::vector<ByteRange> ranges_;
 };
 
 }  // namespace puzzlefs::fetch

@@ -59,6 +59,16 @@ class RealRegistryTest : public testing::Test {
   HttpClient client_{runtime_};
 };
 
+TEST_F(RealRegistryTest, AnInsecureOneIsNotAskedForAnAuthority) {
+  const test::RegistryProcess process({.tls = true});
+  const auto file = directory_ / "registries.conf";
+  std::ofstream(file) << "[[registry]]\nlocation = \"" << process.host() << "\"\ninsecure = true\n";
+  EXPECT_THROW(put(*std::make_unique<Registry>(connect(process)), kBlob), Error);
+  auto registry = connect(process, {.registries = RegistriesConf::read({file})});
+  const auto blob = put(registry, kBlob);
+  EXPECT_EQ(as_text(read(registry, blob)), kBlob);
+}
+
 TEST_F(RealRegistryTest, KeepsBlobs) {
   const test::RegistryProcess process;
   auto registry = connect(process);
@@ -97,6 +107,35 @@ TEST_F(RealRegistryTest, KeepsManifestsByTagAndDigest) {
   EXPECT_THROW(get("2"), NotFoundError);
 }
 
+// Debian's keeps no list of referrers: they are found by the tag.
+TEST_F(RealRegistryTest, KeepsWhatRefersToAnImage) {
+  const test::RegistryProcess process;
+  auto registry = connect(process);
+  format::Manifest manifest;
+  manifest.config = put(registry, format::kEmptyConfigBlob);
+  manifest.config.media_type = format::kEmptyType;
+  manifest.subject = put(registry, kBlob);
+  manifest.subject->media_type = format::kManifestType;
+  const auto referrers = [&](const std::string& type) {
+    std::vector<std::string> types;
+    for (const auto& entry : wait_for<std::vector<format::Descriptor>>([&](auto done) {
+           registry.referrers(manifest.subject->digest, type, std::move(done));
+         })) {
+      types.push_back(entry.artifact_type);
+    }
+    return types;
+  };
+  EXPECT_THAT(referrers(""), testing::IsEmpty());
+  for (const auto* type : {"application/a", "application/b+json", "application/b+json"}) {
+    manifest.artifact_type = type;
+    wait_for<Done>([&](Completion<Done> done) {
+      registry.attach(to_bytes(format::to_json_text(manifest)), std::move(done));
+    });
+  }
+  EXPECT_THAT(referrers(""), testing::ElementsAre("application/a", "application/b+json"));
+  EXPECT_THAT(referrers("application/b+json"), testing::ElementsAre("application/b+json"));
+}
+
 TEST_F(RealRegistryTest, WantsAPasswordWhenItIsProtected) {
   const test::RegistryProcess process({.user = "me", .password = "a:b"});
   auto anonymous = connect(process);
@@ -105,7 +144,7 @@ TEST_F(RealRegistryTest, WantsAPasswordWhenItIsProtected) {
     FAIL() << "it is protected";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), EACCES);
-    EXPECT_THAT(error.what(), HasSubstr("podman login " + process.host()));
+    EXPECT_THAT(error.what(), HasSubstr("puzzlefs login " + process.host()));
   }
   std::ofstream(directory_ / "auth.json")
       << R"({"auths": {")" << process.host() << R"(": {"auth": ")" << base64_encode("me:a:b")

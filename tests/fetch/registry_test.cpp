@@ -248,6 +248,19 @@ TEST_F(RegistryTest, WhatIsNoRegistryIsSaidToBeNone) {
   EXPECT_THAT(message_of([&] { read(); }), HasSubstr("is not a registry"));
 }
 
+TEST_F(RegistryTest, AnotherServerDoesNotBecomeTheRegistry) {
+  ScriptedServer other([](const ServedRequest&) {
+    return Reply{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=r"}}};
+  });
+  server_ = std::make_unique<ScriptedServer>([&](const ServedRequest&) {
+    return Reply{.status = 307, .headers = {{"Location", other.url("/v2/")}}};
+  });
+  connect(server_->host(), with_user(server_->host(), "secret"));
+  EXPECT_THAT(message_of([&] { read(); }), HasSubstr("another server, " + other.url("/v2/")));
+  EXPECT_EQ(other.requests().size(), 1U);
+  EXPECT_EQ(other.requests().at(0).header("authorization"), "");
+}
+
 TEST_F(RegistryTest, ListsTagsPageByPage) {
   connect([](const ServedRequest& request) {
     if (request.target == "/v2/team/app/tags/list?n=1000") {
@@ -308,7 +321,14 @@ TEST_F(RegistryTest, TriesAgainAfterServerErrors) {
     connect(fails_first(2, {.status = status}));
     EXPECT_EQ(text_of(read()), kBlob) << status;
     EXPECT_EQ(server_->count("GET", "/blobs/"), 3U) << status;
+    EXPECT_EQ(registry_->setbacks(), 2U) << status;
   }
+}
+
+TEST_F(RegistryTest, CountsARefusalAsNoSetback) {
+  connect(fails_first(1000, {.status = 403}));
+  EXPECT_THROW(read(), Error);
+  EXPECT_EQ(registry_->setbacks(), 0U);
 }
 
 TEST_F(RegistryTest, WaitsAsLongAsItIsAskedTo) {
@@ -503,7 +523,7 @@ TEST_F(TokenRegistryTest, ARefusedTokenIsRenewedOnce) {
   EXPECT_EQ(text_of(read()), kBlob);
   EXPECT_EQ(issued_, 2);
   valid_ = 99;  // the next will not be accepted either
-  EXPECT_THAT(message_of([&] { read(); }), HasSubstr("podman login"));
+  EXPECT_THAT(message_of([&] { read(); }), HasSubstr("puzzlefs login"));
   EXPECT_EQ(issued_, 3);
 }
 
@@ -595,7 +615,7 @@ TEST_F(RegistryTest, APrivateRepositoryWithoutALoginSaysWhatToDo) {
     return Reply{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=r"}}};
   });
   const auto message = message_of([&] { read(); });
-  EXPECT_THAT(message, HasSubstr("podman login " + server_->host()));
+  EXPECT_THAT(message, HasSubstr("puzzlefs login " + server_->host()));
   EXPECT_THAT(message, HasSubstr("--authfile"));
 }
 

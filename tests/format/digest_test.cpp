@@ -73,8 +73,10 @@ TEST(Verity, AtTheBordersOfTheTree) {
       {524289, "7a876a80cb64bf875492b49bff85be01ab3ab6b1a5b73857f33f7d5d1726e674"},
       {67108864, "4e38a632aec0a3bac77a7e698aa33a275d2e4f5864de00967dad82693a74baea"},
       {67108865, "11ef802ba42f72042d251784d0b2e70e8abed79b3aea7fbf6fb818ffcdccf0dd"}};
-  for (const auto& [size, verity] : known)
+  for (const auto& [size, verity] : known) {
     EXPECT_EQ(verity_digest(pattern(size)).hex(), verity) << size;
+    EXPECT_EQ(verity_digest(verity_blocks(pattern(size)), size).hex(), verity) << size;
+  }
 }
 
 TEST(Verity, DoesNotDependOnHowTheStreamIsCut) {

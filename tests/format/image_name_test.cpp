@@ -47,12 +47,59 @@ TEST(RegistryName, RefusesWhatTheGrammarForbids) {
   EXPECT_NO_THROW(parse_registry_name("ghcr.io/a__b.c-d--e/f_g"));
 }
 
+std::string refusal_of_name(std::string_view text) {
+  try {
+    parse_image_name(text);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(RegistryName, IsNoUrl) {
+  EXPECT_EQ(
+      refusal_of_name("http://reg:5000/t"),
+      "\"http://reg:5000/t\" is not an image name: write HOST/REPOSITORY without http://, and "
+      "--plain-http for a registry without TLS.");
+  EXPECT_EQ(refusal_of_name("https://reg/t"),
+            "\"https://reg/t\" is not an image name: write HOST/REPOSITORY without https://.");
+  EXPECT_NE(refusal_of_name("docker://http://reg/t").find("without http://"), std::string::npos);
+}
+
+TEST(RegistryName, IsMoreThanAHost) {
+  EXPECT_EQ(refusal_of_name("127.0.0.1:5000"),
+            "\"127.0.0.1:5000\" is a registry's host; name a repository too, as in "
+            "127.0.0.1:5000/REPOSITORY, or a layout, as in ./127.0.0.1:5000.");
+  for (const auto* text : {"localhost", "localhost:5000", "ghcr.io", "[::1]:5000", "docker.io"}) {
+    EXPECT_NE(refusal_of_name(text).find("name a repository too"), std::string::npos) << text;
+    EXPECT_THROW(parse_registry_name(text), UsageError) << text;
+  }
+  EXPECT_NE(refusal_of_name("docker://ghcr.io").find("name a repository too"), std::string::npos);
+  EXPECT_EQ(parse_registry_name("registry:2").to_string(), "docker.io/library/registry:2");
+  EXPECT_EQ(parse_registry_name("odd.name:v1").to_string(), "docker.io/library/odd.name:v1");
+}
+
+TEST(RegistryName, IsSaidInFullWhereDockerHubIsImplied) {
+  EXPECT_EQ(implied_name("debian:12"), "docker.io/library/debian:12");
+  EXPECT_EQ(implied_name("me/app"), "docker.io/me/app");
+  for (const auto* text : {"docker://debian", "docker.io/debian", "localhost/app", "reg:5000/app",
+                           "oci:debian", "./debian", "/debian"})
+    EXPECT_EQ(implied_name(text), std::nullopt) << text;
+}
+
 TEST(LayoutName, SplitsTheTagBehindTheLastSlash) {
   EXPECT_EQ(parse_layout_name("/srv/oci:v1"), (LayoutName{"/srv/oci", "v1"}));
   EXPECT_EQ(parse_layout_name("/srv:x/oci"), (LayoutName{"/srv:x/oci", ""}));
   EXPECT_EQ(parse_layout_name("oci:dir:v1"), (LayoutName{"dir", "v1"}));
   EXPECT_THROW(parse_layout_name(":v1"), UsageError);
   EXPECT_THROW(parse_layout_name("dir:"), UsageError);
+}
+
+TEST(LayoutName, IsOfNoOtherTransport) {
+  for (const auto* text : {"docker://reg/t", "oci-archive:x.tar"})
+    EXPECT_THROW(parse_layout_name(text), UsageError) << text;
+  EXPECT_EQ(parse_layout_name("./docker://x").path, "./docker://x");
+  EXPECT_EQ(parse_layout_name("oci:oci-archive").path, "oci-archive");
 }
 
 TEST(LayoutName, TakesAnExistingLayoutWithAColonInItsNameAsItIs) {

@@ -117,11 +117,9 @@ TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
   const Bytes blob = write_metadata(
       {{directory(1, {{InodeNumber{2}, "a"}}), file(2, {{kChunk, 0, 100, false}}), link}},
       {{kChunk, kChunk}});
-  bool intact = true;
-  const auto check = [&] {
-    if (!intact) throw Error(EIO, "It is gone.");
-  };
-  const Metadata metadata(blob, check);
+  std::atomic<std::uint64_t> state = 0;
+  const BlobWatch watch{&state, [] { throw Error(EIO, "It is gone."); }};
+  const Metadata metadata(blob, watch);
   const auto root = metadata.get(kRootInode);
   const auto content = metadata.get(InodeNumber{2});
   const auto target = metadata.get(InodeNumber{3});
@@ -150,7 +148,7 @@ TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
                                                     [&] { metadata.verity(kChunk); },
                                                     [&] { metadata.verity_count(); },
                                                     [&] { metadata.verity_at(0); }};
-  intact = false;
+  state = 1;
   for (std::size_t i = 0; i < looks.size(); ++i) {
     try {
       looks[i]();
@@ -159,12 +157,22 @@ TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
       EXPECT_STREQ(error.what(), "It is gone.") << i;
     }
   }
-  EXPECT_THROW(Metadata(blob, check), Error);
+  EXPECT_THROW(Metadata(blob, watch), Error);
+}
+
+TEST(Metadata, LooksAgainAtWhatWasRepairedMeanwhile) {
+  Bytes blob = write_metadata({{directory(1, {{InodeNumber{2}, "a"}})}}, {});
+  std::atomic<std::uint64_t> state = 0;
+  const Metadata metadata(blob, {&state, [&] { state = 2; }});
+  const auto root = metadata.get(kRootInode);
+  state = 1;
+  EXPECT_EQ(root.entry(0).name, "a");
+  EXPECT_EQ(state, 2);
 }
 
 TEST(Metadata, RefusesAnotherVersion) {
   const Bytes blob = hostile([](schema::Rootfs::Builder rootfs) {
-    rootfs.setManifestVersion(4);
+    rootfs.setManifestVersion(5);
     rootfs.initMetadatas(1);
   });
   EXPECT_THROW(Metadata{blob}, CorruptError);
@@ -240,9 +248,9 @@ TEST(Metadata, RefusesListsOfNothing) {
   Bytes blob = hostile_inode([](schema::Inode::Builder inode) { inode.getMode().initFile(1); });
   const auto find_list_tag = [&]() -> std::uint64_t* {
     auto* words = reinterpret_cast<std::uint64_t*>(blob.data());
-    // The tag of the list of FileChunk: one element (1 << 2), one data word, one pointer.
+    // The tag of the list of FileChunk: one element (1 << 2), two data words, one pointer.
     for (std::size_t i = 0; i < blob.size() / 8; ++i)
-      if (words[i] == ((1ULL << 2) | (1ULL << 32) | (1ULL << 48))) return &words[i];
+      if (words[i] == ((1ULL << 2) | (2ULL << 32) | (1ULL << 48))) return &words[i];
     return nullptr;
   };
   std::uint64_t* tag = find_list_tag();

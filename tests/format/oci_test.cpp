@@ -36,6 +36,26 @@ TEST(Manifest, RoundTrips) {
   EXPECT_EQ(parse(to_json_text(original)), original);
 }
 
+TEST(Manifest, SaysWhatItSpeaksOf) {
+  Manifest original{empty_config(), {}, {}, "application/vnd.example", empty_config()};
+  original.subject->artifact_type = "application/vnd.other";
+  const auto text = to_json_text(original);
+  EXPECT_NE(text.find(R"("artifactType":"application/vnd.example")"), std::string::npos);
+  EXPECT_EQ(parse(text), original);
+  EXPECT_EQ(artifact_type(original), "application/vnd.example");
+  original.artifact_type.clear();
+  EXPECT_EQ(artifact_type(original), kEmptyType);
+}
+
+TEST(Manifest, OfNothingElseIsWrittenWithoutMembersForThat) {
+  EXPECT_EQ(
+      to_json_text({empty_config(), {}, {}}),
+      R"({"config":)" + to_json(empty_config()).dump() + R"(,"layers":[],"schemaVersion":2})");
+  EXPECT_EQ(to_json(empty_config()).dump(),
+            R"({"data":"e30=","digest":")" + empty_config().digest.to_string() +
+                R"(","mediaType":"application/vnd.oci.empty.v1+json","size":2})");
+}
+
 TEST(Manifest, IgnoresMembersItDoesNotKnow) {
   EXPECT_EQ(
       parse(manifest("[" + descriptor(R"(,"urls":["u"],"artifactType":null)") + "]")).layers.size(),
@@ -93,6 +113,48 @@ TEST(Platform, SelectsTheEntryThatFits) {
   const Index index = parse_index(as_bytes(text), "index");
   EXPECT_EQ(select_platform(index, {"amd64", "linux"})->media_type, "wanted");
   EXPECT_FALSE(select_platform(index, {"s390x", "linux"}));
+}
+
+TEST(Platform, AnEntryWithoutOneIsForThoseThatFindNoOther) {
+  const auto entry = [](const std::string& type, std::optional<Platform> platform) {
+    Descriptor descriptor;
+    descriptor.media_type = type;
+    descriptor.platform = std::move(platform);
+    return descriptor;
+  };
+  const Index index{{entry("all", {}), entry("amd64", Platform{"amd64", "linux"})}};
+  EXPECT_EQ(select_platform(index, {"amd64", "linux"})->media_type, "amd64");
+  EXPECT_EQ(select_platform(index, {"s390x", "linux"})->media_type, "all");
+}
+
+TEST(Platform, AVariantCountsWhereItIsWanted) {
+  const Platform v7{"arm", "linux", "v7"};
+  EXPECT_TRUE(fits(v7, {"arm", "linux"}));
+  EXPECT_TRUE(fits(v7, v7));
+  EXPECT_FALSE(fits(v7, {"arm", "linux", "v6"}));
+  EXPECT_FALSE(fits({"arm", "linux"}, v7));
+  EXPECT_FALSE(fits(v7, {"arm", "freebsd"}));
+  // What every 64-bit one has.
+  EXPECT_TRUE(fits({"arm64", "linux"}, {"arm64", "linux", "v8"}));
+  EXPECT_TRUE(fits({"arm64", "linux", "v8"}, {"arm64", "linux", "v8"}));
+  EXPECT_FALSE(fits({"arm64", "linux", "v9"}, {"arm64", "linux", "v8"}));
+}
+
+TEST(Platform, IsWrittenAndReadTheSameWay) {
+  EXPECT_EQ(parse_platform("linux/arm/v7"), (Platform{"arm", "linux", "v7"}));
+  EXPECT_EQ(to_string(parse_platform("linux/arm/v7")), "linux/arm/v7");
+  EXPECT_EQ(to_string(parse_platform("linux/aarch64")), "linux/arm64");
+  for (const auto* wrong :
+       {"", "linux", "linux/", "/amd64", "linux/amd64/", "a/b/c/d", "li nux/x"}) {
+    EXPECT_THROW(parse_platform(wrong), UsageError) << wrong;
+  }
+}
+
+TEST(Platform, TheVariantStaysInADescriptor) {
+  const auto text = descriptor(R"(,"platform":{"architecture":"arm","os":"linux","variant":"v7"})");
+  const auto parsed = parse_descriptor(nlohmann::json::parse(text), "descriptor");
+  EXPECT_EQ(parsed.platform, (Platform{"arm", "linux", "v7"}));
+  EXPECT_EQ(to_json(parsed)["platform"]["variant"], "v7");
 }
 
 }  // namespace

@@ -83,6 +83,19 @@ class HeldSource : public fetch::BlobSource {
     }
     done(blobs_.at(blob.digest));
   }
+  std::shared_ptr<fetch::RangeRead> read_range(const format::Descriptor& blob,
+                                               fetch::ByteRange range, fetch::Freshness freshness,
+                                               fetch::RangeReceiver on_bytes,
+                                               fetch::Completion<fetch::Done> done) override {
+    read(blob, freshness,
+         [range, on_bytes = std::move(on_bytes),
+          done = std::move(done)](fetch::Outcome<Bytes> outcome) {
+           if (!outcome.ok()) return done(outcome.error());
+           on_bytes(range.offset, ByteView(outcome.value()).subspan(range.offset, range.size));
+           done(fetch::Done{});
+         });
+    return std::make_shared<fetch::RangeRead>();
+  }
   std::string description() const override { return "the test"; }
 
  private:

@@ -152,6 +152,21 @@ TEST(TreeAttributes, TellOwnerAndNumber) {
   EXPECT_EQ(status.st_mtime, 0);
 }
 
+TEST(TreeAttributes, TellTheTimeOfModificationWhereItIsRecorded) {
+  auto late = file(2);
+  late.mtime = 1'700'000'000'123'456'789;
+  auto early = file(3);
+  early.mtime = -1'500'000'000;
+  Image image(one_layer({directory(1, {{2, "a"}, {3, "b"}}), late, early}));
+  const auto status = image.attributes(2);
+  EXPECT_EQ(status.st_mtim.tv_sec, 1'700'000'000);
+  EXPECT_EQ(status.st_mtim.tv_nsec, 123'456'789);
+  EXPECT_EQ(status.st_ctim.tv_sec, 1'700'000'000);
+  EXPECT_EQ(status.st_atim.tv_sec, 1'700'000'000);
+  EXPECT_EQ(image.attributes(3).st_mtim.tv_sec, -2);
+  EXPECT_EQ(image.attributes(3).st_mtim.tv_nsec, 500'000'000);
+}
+
 TEST(TreeAttributes, TellTheSumOfAFilesPiecesInWholeBlocks) {
   const auto chunk = format::sha256(as_bytes("any"));
   Image image(one_layer({file(1, {{chunk, 5, 512, false}, {chunk, 0, 1, false}})}));
@@ -178,6 +193,14 @@ TEST(TreeLinks, CountTheNamesOfAFileInTheWholeTree) {
                          directory(4, {{2, "c"}, {2, "e"}})}));
   EXPECT_EQ(image.attributes(2).st_nlink, 3U);
   EXPECT_EQ(image.attributes(3).st_nlink, 1U);
+}
+
+TEST(TreeLinks, AreThoseRecordedWhereThereAreAny) {
+  auto recorded = file(2);
+  recorded.link_count = 7;
+  Image image(one_layer({directory(1, {{2, "a"}, {3, "b"}, {3, "c"}}), recorded, file(3)}));
+  EXPECT_EQ(image.attributes(2).st_nlink, 7U);
+  EXPECT_EQ(image.attributes(3).st_nlink, 2U);
 }
 
 TEST(TreeLinks, CountTheSubdirectoriesOfADirectory) {

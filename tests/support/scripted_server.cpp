@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http.hpp>
 #include <cctype>
 
@@ -106,10 +105,21 @@ bool ScriptedServer::serve_one(tcp::socket& socket, std::string& buffer) {
   const Reply reply = answer(std::move(request));
   std::string answer_text = head_of(reply);
   if (!head) answer_text += reply.body.substr(0, reply.body_sent);
-  asio::write(socket, asio::buffer(answer_text), error);
-  if (error) return false;
+  if (!send(socket, answer_text)) return false;
   finish(socket, reply.ending);
   return reply.ending == Reply::Ending::kKeepAlive;
+}
+
+// Returns whether all of it went.
+bool ScriptedServer::send(tcp::socket& socket, std::string_view text) {
+  while (!text.empty()) {
+    boost::system::error_code error;
+    const auto count = socket.write_some(asio::buffer(text), error);
+    sent_ += count;
+    if (error) return false;
+    text.remove_prefix(count);
+  }
+  return true;
 }
 
 Reply ScriptedServer::answer(ServedRequest request) {

@@ -2,6 +2,7 @@
 // registry can be made to have at the right moment.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <condition_variable>
@@ -10,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -57,6 +59,8 @@ class ScriptedServer {
   /// How many requests there were of that method whose target contains `part`.
   std::size_t count(const std::string& method, const std::string& part) const;
   std::size_t connections() const;
+  /// How many bytes of answers the kernel has taken.
+  std::uint64_t sent() const { return sent_; }
   /// Waits until `number` requests have come.
   void wait_for_requests(std::size_t number) const;
 
@@ -65,12 +69,14 @@ class ScriptedServer {
   void serve(boost::asio::ip::tcp::socket socket);
   bool serve_one(boost::asio::ip::tcp::socket& socket, std::string& buffer);
   Reply answer(ServedRequest request);
+  bool send(boost::asio::ip::tcp::socket& socket, std::string_view text);
   void finish(boost::asio::ip::tcp::socket& socket, Reply::Ending ending);
 
   const Script script_;
   boost::asio::io_context context_;
   boost::asio::ip::tcp::acceptor acceptor_;
   std::string host_;
+  std::atomic<std::uint64_t> sent_ = 0;
 
   mutable std::mutex mutex_;  // guards all below, and calls of the script
   mutable std::condition_variable changed_;

@@ -1,6 +1,4 @@
 // The command run in-process, as a shell would run it.
-#include "puzzlefs/command_line.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -12,7 +10,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,26 +17,10 @@
 #include "../support/environment.h"
 #include "../support/temp_dir.h"
 #include "fetch/file_descriptor.h"
+#include "run_puzzlefs.h"
 
 namespace puzzlefs::tools {
 namespace {
-
-struct Result {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
-Result puzzlefs(std::vector<std::string> arguments, bool shows_progress = false) {
-  std::vector<const char*> argv = {"puzzlefs"};
-  for (const auto& argument : arguments) argv.push_back(argument.c_str());
-  std::ostringstream out;
-  std::ostringstream err;
-  Terminal terminal(out, err);
-  terminal.shows_progress = shows_progress;
-  const int code = run(static_cast<int>(argv.size()), argv.data(), terminal);
-  return {code, out.str(), err.str()};
-}
 
 std::string read_text(const std::filesystem::path& path) {
   std::ifstream file(path);
@@ -87,6 +68,49 @@ TEST(CommandLine, VersionAndHelpGoToStandardOutput) {
   const auto help = puzzlefs({"mount", "--help"});
   EXPECT_EQ(help.code, 0);
   EXPECT_NE(help.out.find("--foreground"), std::string::npos);
+}
+
+TEST(CommandLine, LoginsThatCannotBeMeantAreWrongUsage) {
+  const test::TempDir directory;
+  const auto file = (directory / "auth.json").string();
+  // A test has no terminal, so that what gets this far asks nobody.
+  const fetch::FileDescriptor nothing(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const fetch::FileDescriptor before(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+  dup2(nothing.get(), STDIN_FILENO);
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"login"},
+           {"login", "h.example"},
+           {"login", "-u", "me", "h.example"},
+           {"login", "--password-stdin", "h.example"},
+           {"login", "-u", "me", "--password-stdin", "h.example"},  // the password is empty
+           {"login", "-u", "m:e", "--password-stdin", "h.example"},
+           {"login", "-u", "", "--password-stdin", "h.example"},
+           {"login", "-u", "<token>", "--password-stdin", "h.example"},
+           {"login", "-u", "me", "-p", "secret", "h.example"},
+           {"login", "-u", "me", "--password-stdin", "h.example/team:1"},
+           {"login", "-u", "me", "--password-stdin", "debian"},
+           {"logout"},
+           {"logout", "debian"},
+           {"logout", "--all", "h.example"}}) {
+    auto words = arguments;
+    words.insert(words.begin() + 1, {"--authfile", file});
+    const auto result = puzzlefs(words);
+    EXPECT_EQ(result.code, 2) << testing::PrintToString(arguments) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_NE(result.err, "");
+  }
+  EXPECT_NE(puzzlefs({"login", "h.example"}).err.find("--password-stdin"), std::string::npos);
+  dup2(before.get(), STDIN_FILENO);
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+TEST(CommandLine, LogoutWithoutALoginFailsWithASentence) {
+  const test::TempDir directory;
+  std::ofstream(directory / "auth.json") << "{}";
+  const auto result =
+      puzzlefs({"logout", "--authfile", (directory / "auth.json").string(), "h.example"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("Not logged in to h.example"), std::string::npos);
 }
 
 TEST(CommandLine, RefusesALogLevelThatDoesNotExist) {
@@ -217,6 +241,88 @@ TEST_F(BuiltImage, ReportsAsJson) {
   EXPECT_EQ(figures["name"], "oci:" + path("layout") + ":latest");
   EXPECT_EQ(figures["new_blobs"], 0);
   EXPECT_EQ(figures["chunks"], 1);
+}
+
+TEST_F(BuiltImage, CopiesToANewLayout) {
+  const auto result = puzzlefs({"copy", "--format", "json", "--digestfile", path("digest"),
+                                path("layout") + ":v1", "oci:" + path("copy")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const auto figures = nlohmann::json::parse(result.out);
+  EXPECT_EQ(figures["name"], "oci:" + path("copy") + ":v1");
+  EXPECT_EQ(figures["new_blobs"], 3);
+  EXPECT_EQ(figures["mounted_blobs"], 0);
+  EXPECT_EQ(figures["dry_run"], false);
+  EXPECT_EQ(read_text(path("digest")), figures["digest"].get<std::string>());
+  EXPECT_EQ(puzzlefs({"extract", path("copy"), path("out")}).code, 0);
+  EXPECT_EQ(read_text(directory_ / "out/sub/file"), "contents");
+}
+
+TEST_F(BuiltImage, ADryRunLeavesNothing) {
+  const auto result = puzzlefs(
+      {"copy", "--dry-run", "--digestfile", path("digest"), path("layout") + ":v1", path("copy")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(result.out.starts_with("Would copy oci:" + path("copy") + ":v1@sha256:"))
+      << result.out;
+  EXPECT_NE(result.out.find(": 3 new blobs ("), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(path("copy")));
+  EXPECT_FALSE(std::filesystem::exists(path("digest")));
+}
+
+TEST_F(BuiltImage, WritesTheDigestOnlyOnSuccess) {
+  const auto digest = path("digest");
+  EXPECT_EQ(puzzlefs({"copy", "--digestfile", digest, path("layout") + ":none", path("copy")}).code,
+            1);
+  EXPECT_FALSE(std::filesystem::exists(digest));
+  const auto nowhere = path("none") + "/digest";
+  const auto result = puzzlefs({"build", "--digestfile", nowhere, path("tree"), path("copy")});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_NE(result.err.find("there is no directory " + path("none")), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(path("copy")));
+  const auto directory =
+      puzzlefs({"build", "--digestfile", path("tree"), path("tree"), path("copy")});
+  EXPECT_EQ(directory.code, 1);
+  EXPECT_NE(directory.err.find(path("tree") + ": it is a directory"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(path("copy")));
+  // A link goes on to be one, and the file behind it has the digest.
+  std::ofstream(path("behind")) << "old";
+  std::filesystem::create_symlink("behind", digest);
+  EXPECT_EQ(puzzlefs({"build", "--digestfile", digest, path("tree"), path("copy")}).code, 0);
+  EXPECT_TRUE(std::filesystem::is_symlink(digest));
+  EXPECT_TRUE(read_text(path("behind")).starts_with("sha256:"));
+}
+
+TEST_F(BuiltImage, JsonTakesNamesThatAreNotUtf8) {
+  const auto odd = path("odd\xff");
+  for (const auto& arguments :
+       std::vector<std::vector<std::string>>{{"build", path("tree"), odd + ":v1"},
+                                             {"inspect", odd + ":v1"},
+                                             {"copy", odd + ":v1", path("copy\xff")}}) {
+    auto with_format = arguments;
+    with_format.emplace_back("--format=json");
+    const auto result = puzzlefs(with_format);
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(nlohmann::json::parse(result.out)["name"].get<std::string>().find("\xef\xbf\xbd"),
+              std::string::npos)
+        << result.out;
+  }
+}
+
+TEST_F(BuiltImage, ShowsPlainProgress) {
+  const auto result =
+      puzzlefs({"copy", "--progress", "plain", path("layout") + ":v1", path("copy")});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.err.find("3 of 3 blobs"), std::string::npos) << result.err;
+  EXPECT_EQ(
+      puzzlefs({"copy", "--progress", "none", path("layout") + ":v1", path("copy")}, true).err, "");
+}
+
+TEST_F(BuiltImage, APlatformIsOfAnIndexOnly) {
+  const auto source = path("layout") + ":v1";
+  EXPECT_EQ(puzzlefs({"inspect", "--platform", "linux/s390x", source}).code, 0);
+  EXPECT_EQ(puzzlefs({"digest", "--platform", "linux/s390x", source}).out,
+            puzzlefs({"digest", source}).out);
+  EXPECT_EQ(puzzlefs({"copy", "--platform", "s390x", source, path("copy")}).code, 2);
+  EXPECT_EQ(puzzlefs({"inspect", "--platform", "all", source}).code, 2);
 }
 
 TEST_F(BuiltImage, EnablesFsVerityOnlyOnTheImageThatIsMeant) {

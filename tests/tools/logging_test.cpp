@@ -7,11 +7,15 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
+#include <sstream>
 #include <string>
 
 #include "../support/temp_dir.h"
 #include "format/error.h"
+#include "puzzlefs/progress.h"
+#include "puzzlefs/terminal.h"
 
 namespace puzzlefs::tools {
 namespace {
@@ -45,6 +49,18 @@ class Logging : public testing::Test {
   const test::TempDir scratch_;
   const fs::path file_ = scratch_ / "log";
 };
+
+TEST_F(Logging, KeepsMessagesOutOfTheProgressLine) {
+  std::ostringstream err;
+  Terminal terminal(std::cout, err);
+  terminal.shows_progress = true;
+  Progress progress(terminal, "Pushing");
+  progress.update({.bytes = 1});
+  testing::internal::CaptureStderr();
+  spdlog::warn("warning");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "puzzlefs: warning: warning\n");
+  EXPECT_TRUE(err.str().ends_with("\r\x1b[K")) << err.str();
+}
 
 TEST_F(Logging, MakesMessagesOnStandardErrorHarmless) {
   testing::internal::CaptureStderr();

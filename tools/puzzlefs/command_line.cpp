@@ -26,6 +26,17 @@ void add_verbose_option(CLI::App& command, int& verbosity) {
   command.add_flag("-v,--verbose", verbosity, "Say what is done; -vv and -vvv say more");
 }
 
+// Those of groups, too.
+std::vector<CLI::App*> all_subcommands(CLI::App& app) {
+  std::vector<CLI::App*> all;
+  for (CLI::App* command : app.get_subcommands({})) {
+    all.push_back(command);
+    const auto nested = all_subcommands(*command);
+    all.insert(all.end(), nested.begin(), nested.end());
+  }
+  return all;
+}
+
 // The FIFO that a mount is told to use, from arguments of which something is wrong; else nothing.
 std::string find_init_pipe(std::span<const char* const> arguments) {
   const auto is_option = [](std::string_view argument) { return argument.starts_with('-'); };
@@ -59,6 +70,23 @@ void tell_init_pipe_of_failure(int argc, const char* const* argv) {
   }
 }
 
+bool has_password(const std::vector<std::string>& unknown) {
+  return std::any_of(unknown.begin(), unknown.end(), [](std::string_view argument) {
+    return argument.starts_with("-p") || argument.starts_with("--password");
+  });
+}
+
+// As all other errors are written.
+std::string failure_message(const CLI::App* app, const CLI::Error& error) {
+  const CLI::App* login = app->get_subcommand("login");
+  // Without the arguments, since the password may be among them.
+  if (has_password(login->remaining())) {
+    return "puzzlefs: A password is no argument, which others could see: login asks for it, or "
+           "reads it with --password-stdin.\n";
+  }
+  return "puzzlefs: " + CLI::FailureMessage::simple(app, error);
+}
+
 int parse_and_run(CLI::App& app, int argc, const char* const* argv, Terminal& terminal) {
   try {
     app.parse(argc, argv);
@@ -78,33 +106,40 @@ int run(int argc, const char* const* argv, Terminal& terminal) {
                "puzzlefs");
   app.require_subcommand(1);
   app.set_version_flag("--version", "puzzlefs " PUZZLEFS_VERSION);
-  app.failure_message(CLI::FailureMessage::simple);
+  app.failure_message(failure_message);
 
   int verbosity = 0;
   add_verbose_option(app, verbosity);
   add_build(app, terminal);
   add_push(app, terminal);
   add_pull(app, terminal);
+  add_copy(app, terminal);
+  add_convert(app, terminal);
+  add_optimize(app, terminal);
   add_enable_fs_verity(app, terminal);
   add_mount(app);
   add_umount(app);
+  add_stats(app, terminal);
+  add_trace(app, terminal);
+  add_attach(app, terminal);
   add_extract(app, terminal);
   add_inspect(app, terminal);
   add_tags(app, terminal);
   add_digest(app, terminal);
   add_delete(app, terminal);
-  for (CLI::App* command : app.get_subcommands({})) {
-    add_verbose_option(*command, verbosity);
-    // Options come before the subcommand's own callback, which runs it.
-    command->parse_complete_callback([&] {
-      try {
-        set_log_level(verbosity);
-      } catch (const UsageError&) {
-        tell_init_pipe_of_failure(argc, argv);
-        throw;
-      }
-    });
-  }
+  add_login(app, terminal);
+  add_logout(app, terminal);
+  add_cache(app, terminal);
+  for (CLI::App* command : all_subcommands(app)) add_verbose_option(*command, verbosity);
+  // When the options of all levels are known, and before the subcommand's callback, which runs it.
+  app.parse_complete_callback([&] {
+    try {
+      set_log_level(verbosity);
+    } catch (const UsageError&) {
+      tell_init_pipe_of_failure(argc, argv);
+      throw;
+    }
+  });
 
   try {
     log_to_stderr();

@@ -24,8 +24,10 @@ build::EnableVerityResult enable(const format::LayoutName& name, const format::D
   fetch::Runtime runtime;
   Progress progress(terminal, "Enabling fs-verity");
   return build::enable_verity(runtime, name, digest, [&](const build::TransferProgress& at) {
-    progress.update(at.bytes_done, at.bytes_total,
-                    fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
+    progress.update({.bytes = at.bytes_done,
+                     .total = at.bytes_total,
+                     .moved = at.bytes_done,
+                     .note = fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total)});
   });
 }
 

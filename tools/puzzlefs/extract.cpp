@@ -18,6 +18,7 @@ struct Options {
   std::string source;
   std::filesystem::path target;
   ImageFlags image;
+  ProgressMode progress = ProgressMode::kAuto;
 };
 
 void print_left_out(Terminal& terminal, const build::LeftOut& left_out) {
@@ -32,17 +33,19 @@ void print_left_out(Terminal& terminal, const build::LeftOut& left_out) {
   say(left_out.devices, "device");
 }
 
-build::ExtractResult extract(fetch::Image& image, const std::filesystem::path& target,
-                             Terminal& terminal) {
-  Progress progress(terminal, "Extracting");
-  return build::extract_image(image, target, [&](std::uint64_t bytes) { progress.update(bytes); });
+build::ExtractResult extract(fetch::Image& image, const Options& options, Terminal& terminal) {
+  Progress progress(terminal, "Extracting", options.progress);
+  return build::extract_image(image, options.target, [&](std::uint64_t bytes) {
+    progress.update({.bytes = bytes, .moved = bytes});
+  });
 }
 
 void run(const Options& options, Terminal& terminal) {
   fetch::Runtime runtime;
-  const auto image =
-      fetch::Image::open(runtime, parse_source(options.source), options.image.options());
-  const auto result = extract(*image, options.target, terminal);
+  const auto image = explaining(options.source, [&] {
+    return fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+  });
+  const auto result = extract(*image, options, terminal);
   terminal.err << fmt::format("Extracted {} into {}: {}, {}.\n", image->name(),
                               options.target.string(), counted(result.inodes, "inode"),
                               human_size(result.bytes));
@@ -58,6 +61,7 @@ void add_extract(CLI::App& app, Terminal& terminal) {
   arguments.positional("directory", options->target, "Where to; made if missing, else empty");
   options->image.add_to(arguments);
   options->image.add_outage_to(arguments);
+  arguments.progress(options->progress);
   arguments.run([options, &terminal] { run(*options, terminal); });
 }
 

@@ -2,7 +2,6 @@
 
 #include <charconv>
 
-#include "format/error.h"
 #include "format/image_name.h"
 
 namespace puzzlefs::tools {
@@ -51,14 +50,32 @@ fetch::HttpOptions RegistryFlags::http() const {
 fetch::RegistryOptions RegistryFlags::options() const {
   fetch::RegistryOptions options;
   options.credentials = fetch::Credentials(absolute_or_empty(authfile_));
+  options.registries = fetch::RegistriesConf::load();
   options.plain_http = plain_http_;
   return options;
 }
 
+void PlatformFlag::add_to(Arguments& arguments) {
+  arguments.option("--platform", text_, "OS/ARCH[/VARIANT]",
+                   "Take the image for this platform where there is an index of several");
+}
+
+std::optional<format::Platform> PlatformFlag::platform() const {
+  if (text_.empty()) return std::nullopt;
+  if (text_ == "all") {
+    throw UsageError(
+        "--platform all is for push, pull and copy; here it is one platform, as in linux/arm64.");
+  }
+  return format::parse_platform(text_);
+}
+
 void ImageFlags::add_to(Arguments& arguments) {
   registry_.add_to(arguments);
-  arguments.option("--cache-dir", cache_directory_, "DIR",
-                   "Keep what was fetched in this directory");
+  platform_.add_to(arguments);
+  cache_.add_directory_to(arguments);
+  cache_.add_size_to(arguments);
+  arguments.flag("--offline", offline_,
+                 "Ask no registry: take what the cache has, and fail where it lacks something");
 }
 
 void ImageFlags::add_outage_to(Arguments& arguments) {
@@ -77,8 +94,11 @@ fetch::ImageOptions ImageFlags::options() const {
   fetch::ImageOptions options;
   options.registry = registry_.options();
   options.http = registry_.http();
+  if (const auto platform = platform_.platform()) options.platform = *platform;
   options.registry.deadline = parse_outage_policy(on_outage_);
-  options.cache_directory = absolute_or_empty(cache_directory_);
+  options.cache_directory = cache_.directory();
+  options.cache_limits = cache_.limits();
+  options.offline = offline_;
   if (digest_) options.manifest_verity = parse_verity_digest(*digest_);
   if (require_fs_verity_ && !options.manifest_verity) {
     throw UsageError(
@@ -103,6 +123,15 @@ format::ImageName parse_source(const std::string& text) {
   if (auto* layout = std::get_if<format::LayoutName>(&name))
     layout->path = fs::absolute(layout->path);
   return name;
+}
+
+void rethrow_explained(const Error& error, const std::string& source) {
+  const auto implied = format::implied_name(source);
+  const std::string sentence = error.what();
+  const bool is_usage = dynamic_cast<const UsageError*>(&error) != nullptr;
+  if (is_usage || !implied || sentence.find("docker.io") == std::string::npos) throw;
+  throw Error(error.code(), sentence + " \"" + source + "\" means " + *implied +
+                                ", as there is no such layout here.");
 }
 
 }  // namespace puzzlefs::tools

@@ -7,7 +7,9 @@
 
 #include "fetch/image.h"
 #include "fetch/registry.h"
+#include "format/error.h"
 #include "puzzlefs/arguments.h"
+#include "puzzlefs/cache_flags.h"
 
 namespace puzzlefs::tools {
 
@@ -17,6 +19,7 @@ class RegistryFlags {
   void add_to(Arguments& arguments);
   fetch::RegistryOptions options() const;
   fetch::HttpOptions http() const;
+  const std::filesystem::path& authfile() const { return authfile_; }
 
  private:
   std::filesystem::path authfile_;
@@ -24,8 +27,20 @@ class RegistryFlags {
   bool plain_http_ = false;
 };
 
-/// As above with --cache-dir and, for commands that read chunks, --on-outage, for those that check
-/// the image against a digest --digest and --require-fs-verity.
+/// --platform of commands that read one image.
+class PlatformFlag {
+ public:
+  void add_to(Arguments& arguments);
+  /// Nothing if it was not given. Throws UsageError.
+  std::optional<format::Platform> platform() const;
+
+ private:
+  std::string text_;
+};
+
+/// As above with --cache-dir, --cache-size, --offline, --platform and, for commands that read
+/// chunks, --on-outage, for those that check the image against a digest --digest and
+/// --require-fs-verity.
 class ImageFlags {
  public:
   void add_to(Arguments& arguments);
@@ -36,7 +51,9 @@ class ImageFlags {
 
  private:
   RegistryFlags registry_;
-  std::filesystem::path cache_directory_;
+  PlatformFlag platform_;
+  CacheFlags cache_;
+  bool offline_ = false;
   std::string on_outage_ = "fail";
   std::optional<std::string> digest_;
   bool require_fs_verity_ = false;
@@ -47,5 +64,19 @@ format::Digest parse_verity_digest(const std::string& text);
 
 /// parse_image_name() with the path of a layout made absolute.
 format::ImageName parse_source(const std::string& text);
+
+/// In a handler: throws what is handled on; where Docker Hub failed, which `source` only implies,
+/// with a sentence that says how it was understood.
+[[noreturn]] void rethrow_explained(const Error& error, const std::string& source);
+
+/// What `action` gives, which opens or asks for `source` as it was typed. Its errors are explained.
+template <class Action>
+auto explaining(const std::string& source, Action action) {
+  try {
+    return action();
+  } catch (const Error& error) {
+    rethrow_explained(error, source);
+  }
+}
 
 }  // namespace puzzlefs::tools

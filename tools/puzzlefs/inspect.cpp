@@ -7,6 +7,7 @@
 #include "build/summary.h"
 #include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
+#include "puzzlefs/results.h"
 #include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
@@ -33,6 +34,7 @@ void print_text(Terminal& terminal, const build::Summary& of) {
                                                   : fmt::format("{} directories", of.directories),
                               counted(of.symlinks, "symlink"), of.others));
   line("Contents:", human_size(of.bytes));
+  if (of.packs > 0) line("Packs:", std::to_string(of.packs));
   line("Chunks:", fmt::format("{}, {} distinct, {} of them used more than once", of.chunks,
                               of.distinct_chunks, of.shared_chunks));
   line("Stored:", human_size(of.stored_bytes));
@@ -52,17 +54,19 @@ void print_json(Terminal& terminal, const build::Summary& of) {
                        {"symlinks", of.symlinks},
                        {"others", of.others},
                        {"bytes", of.bytes},
+                       {"packs", of.packs},
                        {"chunks", of.chunks},
                        {"distinct_chunks", of.distinct_chunks},
                        {"shared_chunks", of.shared_chunks},
                        {"stored_bytes", of.stored_bytes}};
-  terminal.out << object.dump(2) << "\n";
+  write_json(terminal, object);
 }
 
 void run(const Options& options, Terminal& terminal) {
   fetch::Runtime runtime;
-  const auto image =
-      fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+  const auto image = explaining(options.source, [&] {
+    return fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+  });
   const auto summary = build::summarize(*image);
   if (options.format == OutputFormat::kJson) return print_json(terminal, summary);
   print_text(terminal, summary);

@@ -53,6 +53,14 @@ class HarmlessText : public spdlog::custom_flag_formatter {
   }
 };
 
+// Standard error, which may have a progress line at its end.
+class StderrSink : public spdlog::sinks::stderr_sink_mt {
+ public:
+  void log(const spdlog::details::log_msg& message) override {
+    write_past_progress_line([&] { spdlog::sinks::stderr_sink_mt::log(message); });
+  }
+};
+
 void use(spdlog::sink_ptr sink, const std::string& pattern, const std::string& line_end = "\n") {
   auto formatter =
       std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::local, line_end);
@@ -111,7 +119,7 @@ void set_log_level(int verbosity) {
 }
 
 void log_to_stderr() {
-  use(std::make_shared<spdlog::sinks::stderr_sink_mt>(), "puzzlefs: %l: %*");
+  use(std::make_shared<StderrSink>(), "puzzlefs: %l: %*");
 }
 
 std::function<void()> open_log_file(const fs::path& file) {

@@ -7,10 +7,13 @@
 #include <variant>
 #include <vector>
 
+#include "build/layout_store.h"
+#include "build/registry_store.h"
 #include "fetch/layout.h"
 #include "fetch/registry.h"
 #include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
+#include "puzzlefs/results.h"
 #include "puzzlefs/subcommands.h"
 
 namespace puzzlefs::tools {
@@ -22,6 +25,7 @@ using Json = nlohmann::ordered_json;
 struct Options {
   std::string name;
   RegistryFlags registry;
+  PlatformFlag platform;
   OutputFormat format = OutputFormat::kText;
 };
 
@@ -32,6 +36,7 @@ class Connection {
              const RegistryFlags& flags)
       : client_(runtime_, flags.http()), registry_(client_, name, access, flags.options()) {}
 
+  fetch::Runtime& runtime() { return runtime_; }
   fetch::Registry& registry() { return registry_; }
 
   fetch::FetchedManifest manifest() {
@@ -66,8 +71,30 @@ format::Digest digest_of(const format::ImageName& name, const RegistryFlags& fla
       .digest;
 }
 
+format::Digest choose(build::ImageSource& source, const format::Platform& platform) {
+  const auto read = [&source](const format::Descriptor& descriptor) {
+    return source.document(descriptor);
+  };
+  return fetch::choose_manifest(source.top(), source.name(), platform, read).descriptor.digest;
+}
+
+// Of the image for one platform, if what the name stands for is an index.
+format::Digest digest_of(const format::ImageName& name, const format::Platform& platform,
+                         const RegistryFlags& flags) {
+  if (const auto* layout = std::get_if<format::LayoutName>(&name)) {
+    fetch::Runtime runtime;
+    build::LayoutSource source(runtime, *layout);
+    return choose(source, platform);
+  }
+  Connection connection(std::get<format::RegistryName>(name), fetch::Registry::Access::kPull,
+                        flags);
+  build::RegistrySource source(connection.runtime(), connection.registry());
+  return choose(source, platform);
+}
+
 void print_tags(const Options& options, Terminal& terminal) {
-  const auto tags = tags_of(parse_source(options.name), options.registry);
+  const auto tags = explaining(
+      options.name, [&] { return tags_of(parse_source(options.name), options.registry); });
   if (options.format == OutputFormat::kJson) {
     // ASCII only: JSON leaves some control characters as they are.
     terminal.out << Json{{"tags", tags}}.dump(2, ' ', true) << "\n";
@@ -77,9 +104,15 @@ void print_tags(const Options& options, Terminal& terminal) {
 }
 
 void print_digest(const Options& options, Terminal& terminal) {
-  const auto digest = digest_of(parse_source(options.name), options.registry).to_string();
+  const auto name = parse_source(options.name);
+  const auto platform = options.platform.platform();
+  const auto found = explaining(options.name, [&] {
+    return platform ? digest_of(name, *platform, options.registry)
+                    : digest_of(name, options.registry);
+  });
+  const auto digest = found.to_string();
   if (options.format == OutputFormat::kJson) {
-    terminal.out << Json{{"digest", digest}}.dump(2) << "\n";
+    write_json(terminal, Json{{"digest", digest}});
     return;
   }
   terminal.out << digest << "\n";
@@ -111,6 +144,7 @@ void add_digest(CLI::App& app, Terminal& terminal) {
   Arguments arguments(app, "digest", "Print the digest of an image's manifest or index");
   arguments.positional("source", options->name, "The image: a layout or a registry's name");
   options->registry.add_to(arguments);
+  options->platform.add_to(arguments);
   arguments.format(options->format);
   arguments.run([options, &terminal] { print_digest(*options, terminal); });
 }

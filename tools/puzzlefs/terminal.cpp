@@ -1,13 +1,54 @@
 #include "puzzlefs/terminal.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <iostream>
+#include <mutex>
 
 namespace puzzlefs::tools {
+
+namespace {
+
+constexpr std::string_view kEraseLine = "\r\x1b[K";  // ECMA-48: carriage return, erase in line
+
+// Held while standard error is written to, as that is what it guards.
+std::mutex line_mutex;
+std::ostream* line_stream = nullptr;  // where a line is drawn
+
+// What fits into a line: one that goes on below could not be erased.
+std::size_t line_width() {
+  struct winsize size {};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+  return known ? size.ws_col - 1U : std::string_view::npos;
+}
+
+void erase_locked() {
+  if (line_stream != nullptr) *line_stream << kEraseLine << std::flush;
+  line_stream = nullptr;
+}
+
+}  // namespace
+
+void draw_progress_line(std::ostream& err, std::string_view text) {
+  const std::lock_guard lock(line_mutex);
+  err << kEraseLine << text.substr(0, line_width()) << std::flush;
+  line_stream = &err;
+}
+
+void erase_progress_line(std::ostream& err) {
+  const std::lock_guard lock(line_mutex);
+  if (line_stream == &err) erase_locked();
+}
+
+void write_past_progress_line(const std::function<void()>& write) {
+  const std::lock_guard lock(line_mutex);
+  erase_locked();
+  write();
+}
 
 Terminal::Terminal(std::ostream& out_stream, std::ostream& err_stream)
     : out(out_stream),

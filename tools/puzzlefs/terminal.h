@@ -1,8 +1,10 @@
 // The terminal as the commands see it: one object that tests replace.
 #pragma once
 
+#include <functional>
 #include <ostream>
 #include <string>
+#include <string_view>
 
 namespace puzzlefs::tools {
 
@@ -16,6 +18,14 @@ class Terminal {
   /// Whether err is a terminal, that is whether a progress line can be drawn there.
   bool shows_progress;
 };
+
+/// The line at the end of standard error that is drawn over itself. The process has one, as it has
+/// one terminal. Thread-safe: messages of other threads take its place, and it is drawn anew below.
+/// It is cut where the terminal ends; `text` is ASCII.
+void draw_progress_line(std::ostream& err, std::string_view text);
+void erase_progress_line(std::ostream& err);
+/// Runs `write`, which writes whole lines to standard error, with the progress line out of its way.
+void write_past_progress_line(const std::function<void()>& write);
 
 /// `text` with control characters, ends of lines among them, replaced by '?'. For all that is
 /// printed of what a registry or an image says, which must not steer a terminal or pass for a

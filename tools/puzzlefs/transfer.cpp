@@ -1,113 +1,111 @@
-// puzzlefs push and puzzlefs pull
-#include "build/transfer.h"
-
-#include <fmt/format.h>
-
-#include <functional>
+// puzzlefs pull and puzzlefs copy
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <variant>
 
 #include "format/error.h"
+#include "format/image_name.h"
 #include "puzzlefs/arguments.h"
 #include "puzzlefs/image_options.h"
-#include "puzzlefs/progress.h"
+#include "puzzlefs/pin.h"
 #include "puzzlefs/subcommands.h"
+#include "puzzlefs/transfer_results.h"
+#include "puzzlefs/transfer_run.h"
 
 namespace puzzlefs::tools {
 
 namespace {
 
-struct Options {
-  std::string name;
-  std::string layout;
-  RegistryFlags registry;
-  OutputFormat format = OutputFormat::kText;
+using format::ImageName;
+using format::RegistryName;
+
+constexpr TransferKind kPull{"pull", "Pulling", "Pulled", true, true};
+constexpr TransferKind kCopy{"copy", "Copying", "Copied"};
+
+struct PullOptions : TransferFlags {
+  std::optional<std::string> layout;
+  bool pin = false;
+  CacheFlags cache;
 };
 
-// What `transfer` gives, with a progress line that has gone by then.
-build::TransferResult show_progress(
-    Terminal& terminal, const std::string& label,
-    const std::function<build::TransferResult(const build::ProgressCallback&)>& transfer) {
-  Progress progress(terminal, label);
-  return transfer([&progress](const build::TransferProgress& at) {
-    progress.update(at.bytes_done, at.bytes_total,
-                    fmt::format("{} of {} blobs", at.blobs_done, at.blobs_total));
-  });
-}
-
-void print(Terminal& terminal, OutputFormat format, std::string_view verb, const std::string& name,
-           const build::TransferResult& result) {
-  if (format == OutputFormat::kText) {
-    terminal.out << fmt::format(
-        "{} {}@{}: {} ({}), {} already there ({}).\n", verb, name,
-        result.manifest.digest.to_string(), counted(result.moved_blobs, "new blob"),
-        human_size(result.moved_bytes), result.present_blobs, human_size(result.present_bytes));
-    return;
+void pull_into_cache(const PullOptions& options, Terminal& terminal) {
+  if (options.layout || options.dry_run || options.platform == "all") {
+    throw UsageError(
+        "--pin keeps the image for one platform in the cache: it goes without a layout, --dry-run "
+        "and --platform all.");
   }
-  const nlohmann::ordered_json object = {{"name", name},
-                                         {"digest", result.manifest.digest.to_string()},
-                                         {"new_blobs", result.moved_blobs},
-                                         {"new_bytes", result.moved_bytes},
-                                         {"present_blobs", result.present_blobs},
-                                         {"present_bytes", result.present_bytes}};
-  terminal.out << object.dump(2) << "\n";
-}
-
-// The name without what print() adds.
-std::string without_digest(format::RegistryName name) {
+  auto name = format::parse_registry_name(options.source);
+  options.digest_file.check();
+  fetch::ImageOptions image;
+  image.registry = options.registry.options();
+  image.http = options.registry.http();
+  if (!options.platform.empty()) image.platform = format::parse_platform(options.platform);
+  image.cache_directory = options.cache.directory();
+  image.cache_limits = options.cache.limits();
+  const auto result = pin(name, image, options.progress, terminal);
+  options.digest_file.write(result.manifest.digest);
   name.digest.reset();
-  return name.to_string();
+  print_transfer(terminal, options.format, {.done = "Pinned", .name = name.to_string()}, result);
 }
 
-void push(const Options& options, Terminal& terminal) {
-  const auto source = format::parse_layout_name(options.layout);
-  const auto target = format::parse_registry_name(options.name);
-  const auto layout = fetch::Layout::open(source.path);
-  fetch::Runtime runtime;
-  fetch::HttpClient client(runtime, options.registry.http());
-  fetch::Registry registry(client, target, fetch::Registry::Access::kPush,
-                           options.registry.options());
-  const auto result = show_progress(terminal, "Pushing", [&](const auto& on_progress) {
-    return build::push(runtime, layout, source.tag, registry, on_progress);
-  });
-  print(terminal, options.format, "Pushed", without_digest(target), result);
+void pull(const PullOptions& options, Terminal& terminal) {
+  if (options.pin) return pull_into_cache(options, terminal);
+  if (!options.layout) {
+    throw UsageError("Say which layout to pull into, or --pin to keep the image in the cache.");
+  }
+  if (options.cache.given()) {
+    throw UsageError("--cache-dir and --cache-size go with --pin.");
+  }
+  run_transfer(kPull, format::parse_registry_name(options.source),
+               format::parse_layout_name(*options.layout), options, terminal);
 }
 
-void pull(const Options& options, Terminal& terminal) {
-  const auto source = format::parse_registry_name(options.name);
-  auto target = format::parse_layout_name(options.layout);
-  if (target.tag.empty()) target.tag = source.tag.empty() ? "latest" : source.tag;
-  fetch::Runtime runtime;
-  fetch::HttpClient client(runtime, options.registry.http());
-  fetch::Registry registry(client, source, fetch::Registry::Access::kPull,
-                           options.registry.options());
-  const auto layout = fetch::Layout::create(target.path);
-  const auto result = show_progress(terminal, "Pulling", [&](const auto& on_progress) {
-    return build::pull(runtime, registry, layout, target.tag, on_progress);
-  });
-  print(terminal, options.format, "Pulled", without_digest(source), result);
+// Where copy shall write to. Nobody pushes to "library" of Docker Hub, where such a name leads:
+// what is meant is a layout that is still to be made.
+ImageName parse_copy_target(const std::string& text) {
+  auto name = format::parse_image_name(text);
+  const auto implied = format::implied_name(text);
+  if (std::holds_alternative<RegistryName>(name) && implied &&
+      text.find('/') == std::string::npos) {
+    throw UsageError("\"" + text + "\" means " + *implied + "; a new layout is written ./" + text +
+                     ".");
+  }
+  return name;
 }
 
 }  // namespace
 
-void add_push(CLI::App& app, Terminal& terminal) {
-  auto options = std::make_shared<Options>();
-  Arguments arguments(app, "push", "Upload an image to a registry: only what is new");
-  arguments.positional("layout", options->layout, "The image's OCI layout, LAYOUT[:TAG]");
-  arguments.positional("name", options->name, "The name to give it, as in registry.io/image:tag");
-  options->registry.add_to(arguments);
-  arguments.format(options->format);
-  arguments.run([options, &terminal] { push(*options, terminal); });
+void add_pull(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<PullOptions>();
+  Arguments arguments(app, "pull", "Download an image into a layout: only what is new");
+  arguments.positional("name", options->source, "The image, as in registry.io/image:tag");
+  arguments.positional("layout", options->layout, "The OCI layout to put it into, LAYOUT[:TAG]");
+  arguments.flag("--pin", options->pin,
+                 "Put it into the cache in place of a layout, as \"cache pin\" does");
+  options->cache.add_directory_to(arguments);
+  options->cache.add_size_to(arguments);
+  options->add_to(
+      arguments,
+      "Of an index of images, take the one for this platform (this machine's by default), "
+      "or all");
+  arguments.run([options, &terminal] { pull(*options, terminal); });
 }
 
-void add_pull(CLI::App& app, Terminal& terminal) {
-  auto options = std::make_shared<Options>();
-  Arguments arguments(app, "pull", "Download an image into a layout: only what is new");
-  arguments.positional("name", options->name, "The image, as in registry.io/image:tag");
-  arguments.positional("layout", options->layout, "The OCI layout to put it into, LAYOUT[:TAG]");
-  options->registry.add_to(arguments);
-  arguments.format(options->format);
-  arguments.run([options, &terminal] { pull(*options, terminal); });
+void add_copy(CLI::App& app, Terminal& terminal) {
+  auto options = std::make_shared<TransferFlags>();
+  Arguments arguments(app, "copy",
+                      "Copy an image between registries and layouts: only what is new");
+  arguments.positional("source", options->source, "The image: a layout or a registry's name");
+  arguments.positional("target", options->target,
+                       "Where to: a name, or a layout; a new one starts with \"oci:\", / or .");
+  options->add_to(arguments, kAllPlatforms);
+  arguments.run([options, &terminal] {
+    const auto target = parse_copy_target(options->target);
+    explaining(options->source, [&] {
+      run_transfer(kCopy, format::parse_image_name(options->source), target, *options, terminal);
+    });
+  });
 }
 
 }  // namespace puzzlefs::tools

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # In the background mount returns when the mount is usable, or with the reason why it is not, also
 # where there is no syslog; in the foreground it serves until it is unmounted or told to end.
+unset E2E_IN_MEMORY # one step empties /dev
 source "$(dirname "$0")/../lib.sh"
 
 readonly image=$state/layout

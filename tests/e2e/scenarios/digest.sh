@@ -10,7 +10,7 @@ digest=$("$puzzlefs" build "$work/tree" "$layout" 2>/dev/null | sed -n 's/^puzzl
 wrong=$(tr '0-9a-f' '1-9a-f0' <<<"$digest")
 [[ ${#digest} == 64 && $wrong != "$digest" ]] || fail "build printed the digest \"$digest\""
 start_registry
-"$puzzlefs" push "$layout" "$registry/tree" >/dev/null
+"$puzzlefs" push --layout keep "$layout" "$registry/tree" >/dev/null
 
 for source in "$layout" "$registry/tree"; do
   step "the right digest and a wrong one: $source"
@@ -24,7 +24,7 @@ done
 step "another image under the same name"
 echo evil >"$work/tree/evil"
 "$puzzlefs" build "$work/tree" "$layout" >/dev/null
-"$puzzlefs" push "$layout" "$registry/tree" >/dev/null
+"$puzzlefs" push --layout keep "$layout" "$registry/tree" >/dev/null
 fails_with 1 "$digest" mount_image "$layout" -d "$digest"
 fails_with 1 "$digest" mount_image "$registry/tree" -d "$digest"
 

@@ -25,6 +25,7 @@ step "a chunk falsified in the cache"
 cached=$(find "$cache/blobs" -name "${chunk#sha256:}")
 [[ -f $cached ]] || fail "the cache does not have $chunk"
 falsify "$cached"
+rm -rf "$cache"/{files,recipes} # of which it would be read
 start=$(mark)
 mount_image "$registry/debian"
 cmp "$mnt/$file" "$rootfs/$file"
@@ -33,6 +34,7 @@ unmount
 
 step "a chunk cut short in the cache"
 truncate -s 1000 "$cached"
+rm -rf "$cache"/{files,recipes}
 start=$(mark)
 mount_image "$registry/debian"
 cmp "$mnt/$file" "$rootfs/$file"

@@ -74,6 +74,11 @@ same_names() {
   cmp "$work/listing" "$work/actual.listing" || fail "$1 differs"
 }
 
+is_listed() {
+  list_names "$mnt" >"$work/actual.listing" 2>/dev/null && cmp -s "$work/listing" "$work/actual.listing"
+}
+no_daemon() { ! daemon_pid >/dev/null; }
+
 step "make $files files"
 # In memory, as this is not about how fast the disk makes files.
 mkdir "$work/memory"
@@ -96,6 +101,24 @@ same_names "$mnt"
 unmount
 within_patience "$puzzlefs" extract "$work/layout:many" "$work/memory/copy"
 same_names "$work/memory/copy"
+
+step "of large metadata only what is looked at is read, and what is damaged comes again"
+within_patience "$puzzlefs" build --layout packed "$work/memory/many" "$work/layout:packed"
+mount_image "$work/layout:packed" # makes what it is verified by
+same_names "$mnt"
+unmount
+wait_until no_daemon
+kept=$(find "$cache/blobs" -type f -size +4M)
+[[ -s $cache/trees/$(basename "$kept") ]] || fail "nothing is kept by which the metadata is verified"
+printf '#######' | dd of="$kept" bs=1 seek=$(($(stat -c %s "$kept") * 9 / 10)) conv=notrunc status=none
+mount_image "$work/layout:packed"
+[[ -e "$mnt/a file with a name of usual length 0" ]] || fail "the first file is not found"
+resident=$(awk '$1 == "VmRSS:" { print $2 }' "/proc/$(daemon_pid)/status")
+((resident < 20 << 10)) || fail "the daemon has $resident KiB in memory"
+! list_names "$mnt" >/dev/null 2>"$work/said" || fail "damaged metadata is believed"
+grep -q 'Input/output error' "$work/said" || fail "no error: $(<"$work/said")"
+wait_until is_listed
+unmount
 
 step "a delta to them"
 rm "$work/memory/many/a file with a name of usual length 77777"

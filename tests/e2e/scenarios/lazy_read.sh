@@ -8,7 +8,7 @@ start_full_registry
 
 step "the first read"
 start=$(mark)
-mount_image "$registry/debian"
+mount_image "$registry/debian" --prefetch none
 cmp "$mnt/$file" "$rootfs/$file"
 blobs_since "$start" >"$work/got"
 { metadata_digest; chunks_of "$file"; } | sort >"$work/wanted"

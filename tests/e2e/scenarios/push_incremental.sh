@@ -16,14 +16,14 @@ stored=$(blobs_of "$state/layout" | wc -l)
 
 step "push what is there"
 start=$(mark)
-"$puzzlefs" push --format json "$state/layout" "$registry/debian" >"$work/result"
+"$puzzlefs" push --layout keep --format json "$state/layout" "$registry/debian" >"$work/result"
 jq -e '.new_blobs == 0 and .new_bytes == 0' "$work/result" >&2 || fail "push counts new blobs"
 # The manifest is a file of the layout too, but no blob of the image.
 jq -e ".present_blobs == $stored - 1" "$work/result" >&2 || fail "push miscounts $stored blobs"
 [[ $(uploads_since "$start") == 0 ]] || fail "blobs were uploaded again"
 
 step "push it under another tag"
-"$puzzlefs" push "$state/layout" "$registry/debian:other" >"$work/text"
+"$puzzlefs" push --layout keep "$state/layout" "$registry/debian:other" >"$work/text"
 cat "$work/text" >&2
 grep -q ': 0 new blobs (0 B), ' "$work/text" || fail "push does not say that nothing was new"
 [[ $(uploads_since "$start") == 0 ]] || fail "blobs were uploaded again for another tag"
@@ -40,7 +40,7 @@ changed=$(($(wc -l <"$work/new") - 2))
 
 step "push the change"
 start=$(mark)
-"$puzzlefs" push --format json "$work/layout:changed" "$registry/debian:changed" >"$work/result"
+"$puzzlefs" push --layout keep --format json "$work/layout:changed" "$registry/debian:changed" >"$work/result"
 jq . "$work/result" >&2
 jq -e ".new_blobs == $((changed + 1))" "$work/result" >/dev/null || fail "push miscounts the new blobs"
 [[ $(uploads_since "$start") == $((changed + 1)) ]] || fail "other uploads than the new blobs"

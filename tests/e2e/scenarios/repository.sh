@@ -8,9 +8,9 @@ registry_deletes=true
 "$puzzlefs" build "$rootfs/usr/share/perl5" "$work/layout:two" >/dev/null
 start_registry
 readonly repository=$registry/team/app
-"$puzzlefs" push "$work/layout:one" "$repository:one" >/dev/null
-"$puzzlefs" push "$work/layout:one" "$repository:same" >/dev/null
-"$puzzlefs" push "$work/layout:two" "$repository:two" >/dev/null
+"$puzzlefs" push --layout keep "$work/layout:one" "$repository:one" >/dev/null
+"$puzzlefs" push --layout keep "$work/layout:one" "$repository:same" >/dev/null
+"$puzzlefs" push --layout keep "$work/layout:two" "$repository:two" >/dev/null
 
 step "tags, of a layout and of a registry"
 [[ $("$puzzlefs" tags "$work/layout" | xargs) == "one two" ]] || fail "tags of the layout"

@@ -38,7 +38,7 @@ step "built again, with one thread, from what was extracted"
 
 step "built with compression and mounted from a registry"
 "$puzzlefs" build --compression "$rootfs" "$work/again:compressed"
-"$puzzlefs" push "$work/again:compressed" "$registry/debian:compressed"
+"$puzzlefs" push --layout keep "$work/again:compressed" "$registry/debian:compressed"
 mount_image "$registry/debian:compressed"
 same_tree "$state/listing" "$mnt"
 unmount

@@ -46,6 +46,14 @@ mount_image "$image" --tls-ca "$work/authority.pem"
 same_tree "$work/listing" "$mnt"
 unmount
 
+step "--tls-ca, for login"
+fails_with 1 'not trusted' timeout 20 \
+  "$puzzlefs" login -u ali --password-stdin --authfile "$work/auth.json" "${image%/*}" <<<password
+[[ ! -e $work/auth.json ]] || fail "a password was kept that was never checked"
+"$puzzlefs" login -u ali --password-stdin --authfile "$work/auth.json" \
+  --tls-ca "$work/authority.pem" "${image%/*}" <<<password 2>"$work/login.err"
+grep -q 'asks nobody' "$work/login.err" || fail "it did not say that nobody was asked"
+
 step "certs.d"
 readonly own=$HOME/.config/containers/certs.d/${image%/*}
 mkdir -p "$own"

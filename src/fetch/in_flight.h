@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-namespace puzzlefs::fs {
+namespace puzzlefs::fetch {
 
 /// Thread-safe.
 class InFlight {
@@ -31,4 +31,4 @@ class InFlight {
   std::condition_variable none_;
 };
 
-}  // namespace puzzlefs::fs
+}  // namespace puzzlefs::fetch

@@ -1,7 +1,7 @@
 // The counter of operations on their way.
-#include "fs/in_flight.h"
+#include "fetch/in_flight.h"
 
-namespace puzzlefs::fs {
+namespace puzzlefs::fetch {
 
 InFlight::Token InFlight::enter() {
   const std::lock_guard lock(mutex_);
@@ -25,4 +25,4 @@ void InFlight::leave() {
   if (--count_ == 0) none_.notify_all();
 }
 
-}  // namespace puzzlefs::fs
+}  // namespace puzzlefs::fetch

@@ -1,0 +1,58 @@
+// Chunks of packs and metadata as single zstd frames (RFC 8878).
+#pragma once
+
+#include <zstd.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "format/bytes.h"
+
+namespace puzzlefs::format {
+
+/// Whether metadata of `size` bytes may be stored as a frame of `frame_size`: names and digests do
+/// not shrink to less, and a frame that claims more makes its reader allocate.
+constexpr bool may_unfold(std::uint64_t frame_size, std::uint64_t size) {
+  constexpr std::uint64_t kMostFolded = 64;
+  constexpr std::uint64_t kAlwaysTaken = 1 << 20;
+  return size <= kAlwaysTaken || (size - kAlwaysTaken) / kMostFolded <= frame_size;
+}
+
+/// Not thread-safe: one object a thread.
+class FrameCompressor {
+ public:
+  /// The level that packs are written with unless told otherwise.
+  static constexpr int kDefaultLevel = 3;
+
+  /// `level` is one of zstd's.
+  explicit FrameCompressor(int level = kDefaultLevel);
+
+  /// `plain` as one frame, or nothing when that is not smaller. The same bytes, level and release
+  /// of zstd give the same frame.
+  std::optional<Bytes> compress(ByteView plain);
+
+ private:
+  struct Free {
+    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+  };
+  std::unique_ptr<ZSTD_CCtx, Free> context_;
+};
+
+/// Not thread-safe: one object a thread.
+class FrameDecompressor {
+ public:
+  FrameDecompressor();
+
+  /// What `frame` unfolds to, `size` bytes. Throws CorruptError when it is no frame, or unfolds to
+  /// more or less: it never takes more memory than `size` and what zstd needs.
+  Bytes decompress(ByteView frame, std::uint64_t size);
+
+ private:
+  struct Free {
+    void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
+  };
+  std::unique_ptr<ZSTD_DCtx, Free> context_;
+};
+
+}  // namespace puzzlefs::format
