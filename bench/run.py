@@ -1,86 +1,43 @@
 #!/usr/bin/env python3
-"""run.py PUZZLEFS TREE REPORT: how long it takes to build an image of a tree, against what else is
-installed, side by side on this machine. Writes the medians as a Markdown page.
+"""run.py BIN PAGE [SECTION…]: the benchmarks, one after the other, as a Markdown page with charts beside it.
 
-Peers that are not installed are left out: mksquashfs, mkfs.erofs, and the Rust puzzlefs where
-$PUZZLEFS_RUST names it. $BENCH_RUNS sets the number of runs (7).
+BIN has puzzlefs, read_file and walk_tree. What a section says is kept in build/bench until it is measured
+again; with sections named, only these are, and the page has what is known of the others. $BENCH_RUNS sets
+how often each thing is done (7). Most sections are programs too, which print theirs alone.
 """
 import os
 import platform
-import shutil
-import statistics
-import subprocess
+import signal
 import sys
-import tempfile
 import time
+import traceback
 
-RUNS = int(os.environ.get("BENCH_RUNS", "7"))
+import build_memory
+import building
+import dedup
+import local_reading
+import mounting
+import reading
+import requests
+import startup
+import walking
 
-
-def contenders(puzzlefs, tree):
-    """Title of a table → name → command line, with {out} for the output."""
-    tables = {
-        "Without compression": {
-            "puzzlefs": [puzzlefs, "build", tree, "{out}:bench"],
-            "mksquashfs": ["mksquashfs", tree, "{out}", "-quiet", "-no-progress", "-noI", "-noD",
-                           "-noF", "-noX"],
-            "mkfs.erofs": ["mkfs.erofs", "-d0", "{out}", tree],
-        },
-        "With compression": {
-            "puzzlefs (zstd)": [puzzlefs, "build", "--compression", tree, "{out}:bench"],
-            "mksquashfs (zstd)": ["mksquashfs", tree, "{out}", "-quiet", "-no-progress", "-comp",
-                                  "zstd", "-Xcompression-level", "3"],
-            "mkfs.erofs (lz4)": ["mkfs.erofs", "-d0", "-zlz4", "{out}", tree],
-        },
-    }
-    rust = os.environ.get("PUZZLEFS_RUST")
-    if rust:
-        plain, compressed = tables.values()
-        plain["Rust puzzlefs"] = [rust, "build", tree, "{out}:bench"]
-        compressed["Rust puzzlefs (zstd)"] = [rust, "build", "-c", tree, "{out}:bench"]
-    return {title: {name: command for name, command in table.items() if shutil.which(command[0])}
-            for title, table in tables.items()}
+KEPT = os.path.join("build", "bench")
+SECTIONS = {  # in the order of the page
+    "building": lambda binaries, charts: building.section(binaries, charts=charts),
+    "build_memory": lambda binaries, charts: build_memory.section(binaries, charts=charts),
+    "mounting": lambda binaries, charts: mounting.section(binaries, charts=charts),
+    "walking": lambda binaries, charts: walking.section(binaries, charts=charts),
+    "local_reading": lambda binaries, charts: local_reading.section(binaries, charts=charts),
+    "reading": lambda binaries, _: reading.section(puzzlefs_of(binaries), os.path.join(binaries, "read_file")),
+    "startup": lambda binaries, _: startup.section(puzzlefs_of(binaries)),
+    "requests": lambda binaries, _: requests.section(puzzlefs_of(binaries)),
+    "dedup": lambda binaries, _: dedup.section(puzzlefs_of(binaries)),
+}
 
 
-def size_of(path):
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(folder, file))
-               for folder, _, files in os.walk(path) for file in files)
-
-
-def run_once(command, scratch):
-    """Seconds, and the size of the output."""
-    out = os.path.join(scratch, "out")
-    start = time.monotonic()
-    subprocess.run([part.format(out=out) for part in command], check=True, stdin=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seconds = time.monotonic() - start
-    size = size_of(out)
-    if os.path.isdir(out):
-        shutil.rmtree(out)
-    else:
-        os.remove(out)
-    return seconds, size
-
-
-def measure(commands, scratch):
-    """Name → (all times, size). Runs take turns, so that a busy moment hits all alike."""
-    results = {name: ([], run_once(command, scratch)[1]) for name, command in commands.items()}
-    for _ in range(RUNS):
-        for name, command in commands.items():
-            results[name][0].append(run_once(command, scratch)[0])
-    return results
-
-
-def table_of(results):
-    lines = ["| | median | fastest … slowest | ratio | size |", "|---|---|---|---|---|"]
-    ours = statistics.median(next(iter(results.values()))[0])
-    for name, (times, size) in results.items():
-        median = statistics.median(times)
-        lines.append(f"| {name} | {median:.2f} s | {min(times):.2f} … {max(times):.2f} s "
-                     f"| {median / ours:.2f} | {size / 2**20:.0f} MiB |")
-    return "\n".join(lines)
+def puzzlefs_of(binaries):
+    return os.path.join(binaries, "puzzlefs")
 
 
 def machine():
@@ -89,29 +46,51 @@ def machine():
     return f"{len(models)} × {models[0] if models else platform.machine()}, Linux {platform.release()}"
 
 
-def describe(tree):
-    files = [os.path.join(folder, file) for folder, _, names in os.walk(tree) for file in names]
-    contents = sum(os.lstat(file).st_size for file in files if not os.path.islink(file))
-    return f"{len(files)} files, {contents / 2**20:.0f} MiB"
+def kept(name):
+    return os.path.join(KEPT, f"{name}.md")
+
+
+def measure(name, binaries, charts):
+    """Whether it went well. What was known before stays otherwise."""
+    print(f"--- {name}", file=sys.stderr)
+    try:
+        text = SECTIONS[name](binaries, charts)
+    except Exception:  # the others take long, and are worth having all the same
+        traceback.print_exc()
+        return False
+    with open(kept(name), "w", encoding="utf-8") as file:
+        file.write(text.rstrip("\n") + "\n")
+    return True
+
+
+def write_page(path):
+    page = f"""# Benchmarks
+
+Written by `./dev bench` on {time.strftime("%Y-%m-%d")}: {machine()}. `./dev bench SECTION…` measures some of it
+again: {", ".join(SECTIONS)}.
+In charts, whiskers are the least and the most of all runs.
+"""
+    for name in SECTIONS:
+        if os.path.exists(kept(name)):
+            with open(kept(name), encoding="utf-8") as file:
+                page += f"\n{file.read()}"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(page)
+    print(page)
 
 
 def main():
-    puzzlefs, tree, report = sys.argv[1:4]
-    page = f"""# Benchmarks
-
-Written by `./dev bench` on {time.strftime("%Y-%m-%d")}: {machine()}.
-
-## Building an image
-
-The /usr of a Debian 12 ({describe(tree)}) in the page cache, output to memory, {RUNS} runs each in turns after
-one that does not count. The ratio is to puzzlefs: above 1 is slower than it.
-"""
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="puzzlefs-bench.") as scratch:
-        for title, commands in contenders(puzzlefs, tree).items():
-            page += f"\n### {title}\n\n{table_of(measure(commands, scratch))}\n"
-    with open(report, "w", encoding="utf-8") as file:
-        file.write(page)
-    print(page)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    binaries, path, *wanted = sys.argv[1:]
+    unknown = [name for name in wanted if name not in SECTIONS]
+    if unknown:
+        sys.exit(f"There is no section {', '.join(unknown)}: there are {', '.join(SECTIONS)}.")
+    os.makedirs(KEPT, exist_ok=True)
+    charts = os.path.splitext(path)[0]
+    failed = [name for name in wanted or SECTIONS if not measure(name, binaries, charts)]
+    write_page(path)
+    if failed:
+        sys.exit(f"These could not be measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

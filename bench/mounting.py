@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""mounting.py BIN [FILES]: how long a mount of an image with very many files takes, and how much memory
+who serves it has then, and after a part of the tree was walked. BIN has puzzlefs and walk_tree.
+"""
+import os
+import statistics
+import tempfile
+from typing import NamedTuple
+
+import peers
+import plot
+import trees
+from timing import RUNS, Goal, goals_table, in_turns, program, run, span
+
+FILES = 1_000_000
+FILLED = 4  # every so-manieth has contents
+MILLISECONDS, MEBIBYTES = 10, 20  # the goals
+PARTS = ("VmRSS", "RssAnon", "RssFile", "RssShmem")
+
+
+class Mount(NamedTuple):
+    seconds: float
+    mounted: dict  # MiB, as Mounted.memory()
+    walked: dict
+
+
+def mount_once(walker, peer, image, point, probe):
+    with peers.Mounted(peer, image, point, probe) as mount:
+        os.stat(point)
+        mounted = mount.memory()
+        run(walker, "stat", os.path.join(point, probe.split("/", 1)[0]))
+        return Mount(mount.seconds, mounted, mount.memory())
+
+
+def measure(binaries, files):
+    """Name → runs."""
+    walker = os.path.join(binaries, "walk_tree")
+    contestants = peers.peers(os.path.join(binaries, "puzzlefs"))
+    probe = trees.path_of(files // 2)
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="puzzlefs-bench.") as memory:
+        tree = os.path.join(memory, "tree")
+        trees.make(tree, files, FILLED)
+        images = peers.build_all(contestants, tree, memory)
+        point = os.path.join(memory, "mnt")
+        return in_turns({name: lambda peer=peer, image=images[name]: mount_once(walker, peer, image, point, probe)
+                         for name, peer in contestants.items()})
+
+
+def goals(results):
+    found = []
+    for name in (peers.PACKED, peers.CHUNKED):
+        runs = results[name]
+        milliseconds = 1000 * statistics.median(one.seconds for one in runs)
+        found.append(Goal(f"{name}: mounted in ≤ {MILLISECONDS} ms", f"{milliseconds:.1f} ms",
+                          milliseconds <= MILLISECONDS))
+        for when in ("mounted", "walked"):
+            memory = statistics.median(getattr(one, when)["VmRSS"] for one in runs)
+            found.append(Goal(f"{name}: ≤ {MEBIBYTES} MiB resident when {when}", f"{memory:.1f} MiB",
+                              memory <= MEBIBYTES))
+    return found
+
+
+def memory_of(runs, when):
+    """Of the parts that are not nothing, if there is a process at all."""
+    all_parts = [getattr(one, when) for one in runs]
+    middles = {part: statistics.median(parts.get(part, 0) for parts in all_parts) for part in PARTS}
+    if not middles["VmRSS"]:
+        return "no process"
+    shares = ", ".join(f"{part[3:].lower()} {middles[part]:.1f}" for part in PARTS[1:] if middles[part])
+    return f"{span([parts['VmRSS'] for parts in all_parts], '{:.1f}')} MiB: {shares}"
+
+
+def panels(results):
+    """For the chart: title → name → values."""
+    def resident(when):
+        return {name: [getattr(one, when)["VmRSS"] for one in runs] for name, runs in results.items()
+                if getattr(runs[0], when)}
+    return {"milliseconds until mounted": {name: [1000 * one.seconds for one in runs]
+                                           for name, runs in results.items()},
+            "MiB resident after the walk": resident("walked")}
+
+
+def row(name, runs, ours):
+    seconds = [one.seconds for one in runs]
+    return (f"| {name} | {span([1000 * value for value in seconds], '{:.1f}')} ms "
+            f"| {statistics.median(seconds) / ours:.2f} | {memory_of(runs, 'mounted')} | {memory_of(runs, 'walked')} |")
+
+
+def section(binaries, files=FILES, charts=None):
+    """The medians, as a part of a Markdown page. Needs root, /dev/fuse and loop devices."""
+    results = measure(os.path.abspath(binaries), int(files))
+    ours = statistics.median(one.seconds for one in next(iter(results.values())))
+    rows = "\n".join(row(name, times, ours) for name, times in results.items())
+    return f"""## Mounting
+
+An image in memory with {files} small files. From the start of the command for the mount until a file of it can be
+looked up; what is resident of its process then, and after {trees.PER_PART} of the files were walked: memory of its own
+(anon), pages of files that it has mapped, programs and libraries included (file), and shared memory, which is also
+what it has mapped of an image in memory (shmem). {RUNS} runs each in turns; medians, and the least and the most.
+
+{plot.chart(charts, "mounting", "", panels(results))}
+| | until mounted | ratio | resident when mounted | after the walk |
+|---|---|---|---|---|
+{rows}
+
+{goals_table(goals(results))}"""
+
+
+if __name__ == "__main__":
+    program(section)
