@@ -3,7 +3,7 @@
 
 _puzzlefs_options() {
   local -A options=(
-    [build]="--base-layer --layout --compression --compression-level --timestamps --threads
+    [build]="--base-layer --trust-mtime --layout --compression --compression-level --timestamps --threads
       --digestfile --progress --format"
     [push]="--layout --base --authfile --plain-http --tls-ca --platform --dry-run --digestfile
       --progress --format"

@@ -21,6 +21,7 @@
 #include "build/link_counts.h"
 #include "build/pack_writer.h"
 #include "build/tree_walk.h"
+#include "build/trusted_files.h"
 #include "build/whole_pieces.h"
 #include "format/error.h"
 #include "format/metadata_writer.h"
@@ -71,19 +72,22 @@ void append_file(const WalkedFile& file, ContentStream& stream,
   }
 }
 
+using KnownFile = decltype(FileVisitor::is_known);
+
 // `apart`: files that are long enough for it have chunks of their own, so that a reader of one file
 // fetches little else.
-ReadTree read_tree(const Site& site, ContentStream& stream, bool apart) {
+ReadTree read_tree(const Site& site, ContentStream& stream, bool apart, KnownFile is_known = {}) {
   ReadTree tree;
   const format::Metadata* base = site.base != nullptr ? &site.base->metadata() : nullptr;
-  tree.inodes = walk_tree(site.rootfs, base, [&](const WalkedFile& file) {
+  const auto on_file = [&](const WalkedFile& file) {
     const auto size = static_cast<std::uint64_t>(file.status.st_size);
     const bool is_apart = apart && size >= kMinChunkSize;
     if (is_apart) stream.end_chunk();
     tree.extents.push_back({file.record, stream.size(), size});
     append_file(file, stream, site.options.on_progress);
     if (is_apart) stream.end_chunk();
-  });
+  };
+  tree.inodes = walk_tree(site.rootfs, base, {.on_file = on_file, .is_known = std::move(is_known)});
   stream.end_chunk();
   return tree;
 }
@@ -179,13 +183,20 @@ BuiltImage build_packed(const Site& site) {
                      .max_packs = options.max_packs},
                     pack_base(site.base));
   ContentStream stream(site.buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
-  ReadTree tree = read_tree(site, stream, true);
+  TrustedFiles trusted(options.timestamps.value_or(TimestampRule{}), writer);
+  KnownFile is_known;
+  if (options.trust_mtime) {
+    is_known = [&trusted](std::size_t record, const struct stat& status,
+                          const format::Inode& base) { return trusted.take(record, status, base); };
+  }
+  ReadTree tree = read_tree(site, stream, true, std::move(is_known));
   const PackedStream packed = writer.finish();
   const auto& packs = packed.contents.packs;
   for (std::uint32_t pack = 0; pack < packed.kept_packs; ++pack)
     site.base->require_pack(packs[pack]);
 
   lay_over_chunks(whole_pieces(packed), tree);
+  trusted.give(packed.base_chunks, tree.inodes);
   // The tree is all in one layer.
   std::erase_if(tree.inodes, [](const format::InodeRecord& inode) {
     return inode.type == format::FileType::kWhiteout;
@@ -197,6 +208,7 @@ BuiltImage build_packed(const Site& site) {
   BuiltImage built;
   built.result.inodes = tree.inodes.size();
   built.result.content_bytes = stream.size();
+  built.result.trusted_files = trusted.count();
   built.result.chunks = packed.chunks.size();
   built.result.distinct_chunks = packed.contents.chunks.size();
   built.result.new_blobs = packed.new_packs;

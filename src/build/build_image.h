@@ -39,6 +39,9 @@ struct BuildOptions {
   /// numbers. A chunked tree becomes a delta to it; a packed one is whole, and shares packs. Empty
   /// for an image of its own.
   std::string base_tag;
+  /// Packed, with a base: a file that has the size and the time of modification which the base
+  /// records for its path is not read, its contents are taken to be those of the base.
+  bool trust_mtime = false;
   /// Threads that hash and compress beside the chunker; 0 takes the number of processors. The
   /// output does not depend on it.
   unsigned threads = 0;
@@ -50,7 +53,8 @@ struct BuildResult {
   format::Descriptor manifest;
   format::Digest manifest_verity;  // fs-verity digest of the manifest file
   std::uint64_t inodes = 0;
-  std::uint64_t content_bytes = 0;  // of regular files, each inode once
+  std::uint64_t content_bytes = 0;  // of regular files that were read, each inode once
+  std::uint64_t trusted_files = 0;  // that were not read
   std::uint64_t chunks = 0;         // in the stream
   std::uint64_t distinct_chunks = 0;
   std::uint64_t new_blobs = 0;  // chunks or packs that the layout did not have

@@ -79,6 +79,7 @@ PackedStream PackWriter::finish() {
   if (error_) std::rethrow_exception(error_);
 
   if (hot_end_) finish_hot();
+  for (const format::ChunkIndex chunk : kept_chunks_) is_live_[format::to_integer(chunk)] = true;
   PackedStream result;
   const std::vector<bool> kept = choose_base_packs();
   replace(kept, result);
@@ -284,6 +285,8 @@ void PackWriter::list_chunks(const std::vector<bool>& kept, PackedStream& result
     result.contents.chunks.push_back(distinct_[place]);
     result.contents.chunks.back().pack = pack_places[distinct_[place].pack];
   }
+  if (base_)
+    result.base_chunks.assign(indices.begin(), indices.begin() + base_->metadata.chunk_count());
   result.chunks.reserve(stream_.size());
   for (const std::size_t place : stream_) result.chunks.push_back(indices[place]);
 }

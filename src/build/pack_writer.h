@@ -51,6 +51,8 @@ struct PackedStream {
   /// In stream order; places in contents.chunks, which has each distinct chunk once.
   std::vector<format::ChunkIndex> chunks;
   format::PackedContents contents;
+  /// The same by the index of a chunk in the base, as far as it was kept.
+  std::vector<format::ChunkIndex> base_chunks;
   std::uint64_t new_packs = 0;       // that the layout did not have
   std::uint64_t new_bytes = 0;       // their size
   std::uint32_t kept_packs = 0;      // of the base: the first of contents.packs
@@ -58,10 +60,10 @@ struct PackedStream {
   std::uint32_t replaced_packs = 0;  // of the base, which these were in
 };
 
-/// The packs lie in the layout when finish() returns, and are not flushed to disk. add(), end_hot()
-/// and finish() are for one thread. Destroyed without finish(), it leaves no more than whole packs
-/// that nothing names. How much waits is bounded by the pool that the slices come from, and is less
-/// than twice that with the compressed forms.
+/// The packs lie in the layout when finish() returns, and are not flushed to disk. add(), keep(),
+/// end_hot() and finish() are for one thread. Destroyed without finish(), it leaves no more than
+/// whole packs that nothing names. How much waits is bounded by the pool that the slices come from,
+/// and is less than twice that with the compressed forms.
 class PackWriter {
  public:
   /// `layout` and what `base` refers to must outlive the writer; no base if it is empty.
@@ -71,6 +73,8 @@ class PackWriter {
   /// The next chunk of the stream, at most format::kMaxChunkSize and not empty. One that the stream
   /// or the base has already is not stored again. Throws what an earlier one met with.
   void add(Slice chunk);
+  /// A chunk of the base that the image needs though it is not in the stream.
+  void keep(format::ChunkIndex base_chunk) { kept_chunks_.push_back(base_chunk); }
   /// All chunks so far are what a start needs, in that order: their packs end here and are marked
   /// as hot. Of chunks that are in packs of the base nothing changes. To be called once at most.
   void end_hot();
@@ -112,7 +116,8 @@ class PackWriter {
   const fetch::Layout& layout_;
   const PackOptions options_;
   const std::optional<PackBase> base_;
-  const std::uint32_t base_packs_;  // how many the base has
+  const std::uint32_t base_packs_;               // how many the base has
+  std::vector<format::ChunkIndex> kept_chunks_;  // of the thread that adds
 
   std::mutex mutex_;  // guards all up to the next paragraph
   std::condition_variable_any changed_;

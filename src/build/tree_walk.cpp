@@ -69,9 +69,8 @@ std::string read_link(int directory, const std::string& name, const std::string&
 
 class Walk {
  public:
-  Walk(DirectoryStack directories, const format::Metadata* base,
-       const std::function<void(const WalkedFile&)>& on_file)
-      : directories_(std::move(directories)), numbers_(base), on_file_(on_file) {}
+  Walk(DirectoryStack directories, const format::Metadata* base, const FileVisitor& visitor)
+      : directories_(std::move(directories)), base_(base), numbers_(base), visitor_(visitor) {}
 
   std::vector<InodeRecord> run() {
     take_root();
@@ -150,6 +149,10 @@ class Walk {
 
   void take_file(InodeRecord& record, const struct stat& status, const std::string& name,
                  const std::string& path) {
+    if (is_known(record.ino, status)) {
+      record.xattrs = read_xattrs_at(directories_.fd(), name, path);
+      return;
+    }
     // O_NONBLOCK: should a fifo have taken the file's place, open must not wait for a writer.
     const fetch::FileDescriptor fd(
         ::openat(directories_.fd(), name.c_str(),
@@ -162,12 +165,21 @@ class Walk {
                              "changes it.");
     }
     record.xattrs = read_xattrs(fd.get(), path);
-    on_file_({.record = records_.size() - 1, .fd = fd.get(), .status = opened, .path = path});
+    visitor_.on_file(
+        {.record = records_.size() - 1, .fd = fd.get(), .status = opened, .path = path});
+  }
+
+  // A number that the base has was given for the path that it has it for.
+  bool is_known(InodeNumber number, const struct stat& status) const {
+    if (base_ == nullptr || !visitor_.is_known) return false;
+    const auto inode = base_->find(number);
+    return inode && visitor_.is_known(records_.size() - 1, status, *inode);
   }
 
   DirectoryStack directories_;
+  const format::Metadata* const base_;
   InodeNumbers numbers_;
-  const std::function<void(const WalkedFile&)>& on_file_;
+  const FileVisitor& visitor_;
   dev_t device_ = 0;
   std::vector<InodeRecord> records_;
   std::vector<Directory> pending_;
@@ -177,10 +189,10 @@ class Walk {
 
 std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
                                            const format::Metadata* base,
-                                           const std::function<void(const WalkedFile&)>& on_file) {
+                                           const FileVisitor& visitor) {
   fetch::FileDescriptor fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw_errno("open the directory " + root.string());
-  return Walk(DirectoryStack(std::move(fd), root.string()), base, on_file).run();
+  return Walk(DirectoryStack(std::move(fd), root.string()), base, visitor).run();
 }
 
 }  // namespace puzzlefs::build

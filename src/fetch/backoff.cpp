@@ -1,10 +1,10 @@
 // How long to wait before a request is tried anew.
 #include "fetch/backoff.h"
 
-#include <curl/curl.h>
-
 #include <algorithm>
 #include <charconv>
+
+#include "fetch/curl_library.h"
 
 namespace puzzlefs::fetch {
 namespace {
@@ -31,7 +31,7 @@ std::optional<std::chrono::seconds> parse_retry_after(const std::string& value, 
         std::from_chars(value.data(), value.data() + value.size(), seconds, 10);
     if (error != std::errc()) seconds = kMaxRetryAfter;
   } else {
-    const std::time_t date = curl_getdate(value.c_str(), nullptr);
+    const std::time_t date = curl().getdate(value.c_str(), nullptr);
     if (date == -1) return std::nullopt;
     seconds = std::max(static_cast<long>(date - now), 0L);
   }

@@ -91,10 +91,7 @@ Cache::Cache(const fs::path& directory, const CacheLimits& limits)
     std::error_code ignored;  // make_directory() reports it, if it matters
     fs::create_directories(directory_.parent_path(), ignored);
     make_directory(directory_);
-    for (const auto* name : {"quarantine", "tmp", "blobs", "blobs/sha256", "files", "recipes",
-                             "index", "pins", "trees"}) {
-      ensure_directory(directory_ / name, directory_ / "quarantine");
-    }
+    room_.begin(directory_ / "blobs", [this] { make_directories(); });
     remove_older_than(kTempFileLife, directory_ / "tmp");
     remove_older_than(kTempFileLife, directory_ / "pins", kTempFilePrefix);
     remove_older_than(kQuarantineLife, directory_ / "quarantine");
@@ -108,6 +105,13 @@ Cache::Cache(const fs::path& directory, const CacheLimits& limits)
 }
 
 Cache::~Cache() = default;
+
+void Cache::make_directories() const {
+  for (const auto* name : {"quarantine", "tmp", "blobs", "blobs/sha256", "files", "recipes",
+                           "index", "pins", "trees"}) {
+    ensure_directory(directory_ / name, directory_ / "quarantine");
+  }
+}
 
 std::optional<Bytes> Cache::read(const format::Digest& digest) {
   return load_verified<Bytes>(digest,

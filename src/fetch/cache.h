@@ -122,6 +122,7 @@ class Cache {
   void demote_if_awaited(const format::Digest& digest);
   template <class T, class Load>
   std::optional<T> load_verified(const format::Digest& digest, Load&& load, bool is_use = true);
+  void make_directories() const;
   void keep(const format::Digest& digest, ByteView data);
   void make_directories_for(const std::filesystem::path& blob) const;
   void quarantine(const format::Digest& digest, const std::string& reason, bool is_use);

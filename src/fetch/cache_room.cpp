@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <limits>
@@ -54,6 +55,24 @@ CacheRoom::CacheRoom(std::filesystem::path directory, const CacheLimits& limits,
 CacheRoom::~CacheRoom() {
   stop_ = true;
   if (evictor_.joinable()) evictor_.join();
+}
+
+void CacheRoom::begin(const std::filesystem::path& first, const std::function<void()>& make) {
+  const auto is_new = [&first] { return ::access(first.c_str(), F_OK) != 0; };
+  if (!is_new()) return make();
+  std::optional<std::int64_t> mark;
+  try {
+    const auto before = usage_.mark();
+    if (is_new()) mark = before;
+  } catch (const Error& error) {
+    spdlog::debug("What is in the cache will have to be counted: {}", error.what());
+  }
+  make();
+  try {
+    if (mark) usage_.set(0, *mark);
+  } catch (const Error& error) {
+    spdlog::debug("What is in the cache will have to be counted: {}", error.what());
+  }
 }
 
 CacheRoom::Claim::~Claim() {

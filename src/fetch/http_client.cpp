@@ -3,7 +3,6 @@
 // threads only put requests into a list.
 #include "fetch/http_client.h"
 
-#include <curl/curl.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
@@ -18,6 +17,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "fetch/curl_library.h"
 #include "fetch/file_descriptor.h"
 #include "fetch/http_transfer.h"
 #include "fetch/url.h"
@@ -53,12 +53,11 @@ struct WatchedSocket {
 };
 
 struct FreeMulti {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+  void operator()(CURLM* multi) const { curl().multi_cleanup(multi); }
 };
 
 CURLM* make_multi() {
-  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
-  CURLM* const multi = initialised == CURLE_OK ? curl_multi_init() : nullptr;
+  CURLM* const multi = curl().multi_init();
   if (multi == nullptr) throw Error(ENOMEM, "Cannot initialise libcurl.");
   return multi;
 }
@@ -137,11 +136,11 @@ HttpClient::Impl::Impl(Runtime& runtime, HttpOptions options)
       options_(std::move(options)),
       timer_(loop_),
       multi_(make_multi()) {
-  curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETFUNCTION, &Impl::on_socket);
-  curl_multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
-  curl_multi_setopt(multi_.get(), CURLMOPT_TIMERFUNCTION, &Impl::on_timer);
-  curl_multi_setopt(multi_.get(), CURLMOPT_TIMERDATA, this);
-  curl_multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS, options_.connections_per_host);
+  curl().multi_setopt(multi_.get(), CURLMOPT_SOCKETFUNCTION, &Impl::on_socket);
+  curl().multi_setopt(multi_.get(), CURLMOPT_SOCKETDATA, this);
+  curl().multi_setopt(multi_.get(), CURLMOPT_TIMERFUNCTION, &Impl::on_timer);
+  curl().multi_setopt(multi_.get(), CURLMOPT_TIMERDATA, this);
+  curl().multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS, options_.connections_per_host);
 }
 
 void HttpClient::Impl::send(HttpRequest request, Completion<HttpResponse> done) {
@@ -195,7 +194,7 @@ void HttpClient::Impl::start(Queued queued) {
     TransferControl* const control = transfer->control();
     // Before it is added: libcurl may call back at once.
     active_.emplace(easy, Active{std::move(transfer), queued.done});
-    if (curl_multi_add_handle(multi_.get(), easy) == CURLM_OK) {
+    if (curl().multi_add_handle(multi_.get(), easy) == CURLM_OK) {
       if (control != nullptr) attach(easy, *control);
       return;
     }
@@ -226,7 +225,7 @@ void HttpClient::Impl::steer(CURL* easy) {
   if (transfer.control()->is_cancelled()) {
     const auto cancelled = take_active(easy);
     auto outcome = cancelled.transfer->aborted(std::string(kNotWanted));
-    curl_multi_remove_handle(multi_.get(), easy);
+    curl().multi_remove_handle(multi_.get(), easy);
     return cancelled.done(std::move(outcome));
   }
   // libcurl hands on what it kept; that this failed it does not remember.
@@ -262,16 +261,16 @@ const std::string& HttpClient::Impl::system_authorities() {
 // What libcurl would look at by itself.
 std::string HttpClient::Impl::system_bundle() {
   if (!options_.ca_file.empty()) return options_.ca_file;
-  const EasyHandle easy(curl_easy_init());
+  const EasyHandle easy(curl().easy_init());
   if (!easy) throw std::bad_alloc();
   const char* file = nullptr;
-  curl_easy_getinfo(easy.get(), CURLINFO_CAINFO, &file);
+  curl().easy_getinfo(easy.get(), CURLINFO_CAINFO, &file);
   return file == nullptr ? std::string() : file;
 }
 
 EasyHandle HttpClient::Impl::take_easy() {
   if (idle_.empty()) {
-    EasyHandle easy(curl_easy_init());
+    EasyHandle easy(curl().easy_init());
     if (!easy) throw std::bad_alloc();
     return easy;
   }
@@ -282,7 +281,7 @@ EasyHandle HttpClient::Impl::take_easy() {
 
 void HttpClient::Impl::act(curl_socket_t fd, int events) {
   int running = 0;
-  curl_multi_socket_action(multi_.get(), fd, events, &running);
+  curl().multi_socket_action(multi_.get(), fd, events, &running);
   complete_finished();
 }
 
@@ -290,7 +289,7 @@ void HttpClient::Impl::act(curl_socket_t fd, int events) {
 void HttpClient::Impl::complete_finished() {
   while (multi_) {
     int left = 0;
-    const CURLMsg* const message = curl_multi_info_read(multi_.get(), &left);
+    const CURLMsg* const message = curl().multi_info_read(multi_.get(), &left);
     if (message == nullptr) return;
     if (message->msg != CURLMSG_DONE) continue;
     finish(message->easy_handle, message->data.result);
@@ -300,7 +299,7 @@ void HttpClient::Impl::complete_finished() {
 void HttpClient::Impl::finish(CURL* easy, CURLcode code) {
   const Active finished = take_active(easy);
   auto outcome = finished.transfer->outcome(code);
-  curl_multi_remove_handle(multi_.get(), easy);
+  curl().multi_remove_handle(multi_.get(), easy);
   if (idle_.size() < kIdleHandles) idle_.push_back(finished.transfer->release_easy());
   finished.done(std::move(outcome));
 }
@@ -384,7 +383,7 @@ void HttpClient::Impl::shut_down() {
   auto active = std::exchange(active_, {});
   for (const auto& [easy, entry] : active) {
     if (auto* const control = entry.transfer->control()) control->detach();
-    curl_multi_remove_handle(multi_.get(), easy);
+    curl().multi_remove_handle(multi_.get(), easy);
   }
   multi_.reset();
   for (auto& [fd, socket] : sockets_) socket->forget();

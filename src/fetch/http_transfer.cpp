@@ -24,11 +24,11 @@ constexpr std::uint64_t kMaxReserve = 64 << 20;
 
 template <class Value>
 void set_option(CURL* easy, CURLoption option, Value value) {
-  const CURLcode code = curl_easy_setopt(easy, option, value);
+  const CURLcode code = curl().easy_setopt(easy, option, value);
   if (code == CURLE_OUT_OF_MEMORY) throw std::bad_alloc();
   if (code != CURLE_OK) {
-    throw Error(EINVAL,
-                std::string("The HTTP request cannot be made: ") + curl_easy_strerror(code) + ".");
+    throw Error(EINVAL, std::string("The HTTP request cannot be made: ") +
+                            curl().easy_strerror(code) + ".");
   }
 }
 
@@ -56,7 +56,7 @@ bool is_certificate_alert(std::string_view reason) {
 
 long response_status(CURL* easy) {
   long status = 0;
-  curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+  curl().easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
   return status;
 }
 
@@ -98,7 +98,7 @@ void HttpTransfer::set_connection_options(const HttpOptions& options) {
   set_option(easy, CURLOPT_FOLLOWLOCATION, 0L);
   // Refused on a used handle that still has the buffer of its last transfer, as after HTTP/2: that
   // one serves as well.
-  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 128L << 10);
+  curl().easy_setopt(easy, CURLOPT_BUFFERSIZE, 128L << 10);
   set_option(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
   // No CURLOPT_TIMEOUT: it would count the time in the queue and punish large blobs.
   set_option(easy, CURLOPT_CONNECTTIMEOUT, static_cast<long>(request_.connect_timeout.count()));
@@ -150,7 +150,7 @@ void HttpTransfer::set_request_options() {
 }
 
 void HttpTransfer::add_header(const std::string& header) {
-  curl_slist* const longer = curl_slist_append(headers_.get(), header.c_str());
+  curl_slist* const longer = curl().slist_append(headers_.get(), header.c_str());
   if (longer == nullptr) throw std::bad_alloc();
   static_cast<void>(headers_.release());  // it is part of the longer list now
   headers_.reset(longer);
@@ -187,7 +187,7 @@ void HttpTransfer::set_body() {
 }
 
 EasyHandle HttpTransfer::release_easy() {
-  curl_easy_reset(easy_.get());
+  curl().easy_reset(easy_.get());
   return std::move(easy_);
 }
 
@@ -216,18 +216,18 @@ CURLcode HttpTransfer::resume() {
   if (!held_back_ || is_paused()) return CURLE_OK;
   held_back_ = false;
   moved_at_ = {};  // nothing was to come meanwhile
-  return curl_easy_pause(easy_.get(), CURLPAUSE_CONT);
+  return curl().easy_pause(easy_.get(), CURLPAUSE_CONT);
 }
 
 std::exception_ptr HttpTransfer::failure(CURLcode code) {
   if (problem_) return problem_;
   long proxy_status = 0;
-  curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status);
+  curl().easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &proxy_status);
   if (proxy_status == 407) return std::make_exception_ptr(ProxyLoginError(what()));
   std::string reason = printable(error_text_[0] != '\0' ? std::string_view(error_text_.data())
-                                                        : curl_easy_strerror(code));
+                                                        : curl().easy_strerror(code));
   long os_error = 0;
-  curl_easy_getinfo(easy_.get(), CURLINFO_OS_ERRNO, &os_error);
+  curl().easy_getinfo(easy_.get(), CURLINFO_OS_ERRNO, &os_error);
   if (code == CURLE_COULDNT_CONNECT && os_error != 0) {
     reason = std::generic_category().message(static_cast<int>(os_error));
   }
@@ -328,7 +328,7 @@ bool HttpTransfer::accept_body(ByteView data) {
     return !cut_;
   }
   curl_off_t announced = 0;
-  curl_easy_getinfo(easy_.get(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+  curl().easy_getinfo(easy_.get(), CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
   const auto expected = announced > 0 ? static_cast<std::uint64_t>(announced) : 0;
   if (expected > request_.max_body_size || data.size() > request_.max_body_size - received_) {
     throw CorruptError("Cannot " + what() + ": the server sends more than the " +

@@ -2,8 +2,6 @@
 // Belongs to HttpClient and lives on the loop.
 #pragma once
 
-#include <curl/curl.h>
-
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -11,13 +9,14 @@
 #include <memory>
 #include <string>
 
+#include "fetch/curl_library.h"
 #include "fetch/file_descriptor.h"
 #include "fetch/http_client.h"
 
 namespace puzzlefs::fetch {
 
 struct FreeEasy {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+  void operator()(CURL* easy) const { curl().easy_cleanup(easy); }
 };
 using EasyHandle = std::unique_ptr<CURL, FreeEasy>;
 
@@ -70,7 +69,7 @@ class HttpTransfer {
   FetchStats* const stats_;  // may be null
   HttpRequest request_;
   struct FreeList {
-    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+    void operator()(curl_slist* list) const { curl().slist_free_all(list); }
   };
   std::unique_ptr<curl_slist, FreeList> headers_;
   bool own_authorities_ = false;  // some were given for the server

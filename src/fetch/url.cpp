@@ -1,8 +1,6 @@
 // HTTP URLs, parsed and resolved by libcurl (RFC 3986).
 #include "fetch/url.h"
 
-#include <curl/curl.h>
-
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>
 #include <cctype>
@@ -10,6 +8,7 @@
 #include <memory>
 #include <new>
 
+#include "fetch/curl_library.h"
 #include "fetch/printable.h"
 #include "format/error.h"
 #include "format/image_name.h"
@@ -18,26 +17,26 @@ namespace puzzlefs::fetch {
 namespace {
 
 struct FreeUrl {
-  void operator()(CURLU* url) const { curl_url_cleanup(url); }
+  void operator()(CURLU* url) const { curl().url_cleanup(url); }
 };
 using UrlHandle = std::unique_ptr<CURLU, FreeUrl>;
 
 struct FreeText {
-  void operator()(char* text) const { curl_free(text); }
+  void operator()(char* text) const { curl().free(text); }
 };
 
 void set_url(CURLU* handle, const std::string& text) {
   const CURLUcode code =
-      curl_url_set(handle, CURLUPART_URL, text.c_str(), CURLU_DISALLOW_USER | CURLU_URLENCODE);
+      curl().url_set(handle, CURLUPART_URL, text.c_str(), CURLU_DISALLOW_USER | CURLU_URLENCODE);
   if (code != CURLUE_OK) {
     throw Error(EPROTO, "\"" + printable_url(text) +
-                            "\" is not a URL that can be used: " + curl_url_strerror(code) + ".");
+                            "\" is not a URL that can be used: " + curl().url_strerror(code) + ".");
   }
 }
 
 std::string part(CURLU* handle, CURLUPart which, unsigned flags = 0) {
   char* text = nullptr;
-  if (curl_url_get(handle, which, &text, flags) != CURLUE_OK) return {};
+  if (curl().url_get(handle, which, &text, flags) != CURLUE_OK) return {};
   const std::unique_ptr<char, FreeText> owner(text);
   return text;
 }
@@ -49,7 +48,7 @@ std::string lower(std::string text) {
 }
 
 UrlHandle make_handle() {
-  UrlHandle handle(curl_url());
+  UrlHandle handle(curl().url());
   if (!handle) throw std::bad_alloc();
   return handle;
 }
@@ -90,7 +89,7 @@ Url Url::with_parameter(std::string_view name, std::string_view value) const {
   const auto handle = make_handle();
   set_url(handle.get(), text_);
   const std::string parameter = std::string(name) + "=" + std::string(value);
-  if (curl_url_set(handle.get(), CURLUPART_QUERY, parameter.c_str(), CURLU_APPENDQUERY) !=
+  if (curl().url_set(handle.get(), CURLUPART_QUERY, parameter.c_str(), CURLU_APPENDQUERY) !=
       CURLUE_OK) {
     throw std::bad_alloc();
   }
@@ -107,7 +106,7 @@ bool Url::same_origin(const Url& other) const {
 
 std::string percent_encode(std::string_view text) {
   const std::unique_ptr<char, FreeText> escaped(
-      curl_easy_escape(nullptr, text.data(), static_cast<int>(text.size())));
+      curl().easy_escape(nullptr, text.data(), static_cast<int>(text.size())));
   if (!escaped) throw std::bad_alloc();
   return escaped.get();
 }
@@ -115,7 +114,7 @@ std::string percent_encode(std::string_view text) {
 std::string percent_decode(std::string_view text) {
   int size = 0;
   const std::unique_ptr<char, FreeText> plain(
-      curl_easy_unescape(nullptr, text.data(), static_cast<int>(text.size()), &size));
+      curl().easy_unescape(nullptr, text.data(), static_cast<int>(text.size()), &size));
   if (!plain) throw std::bad_alloc();
   return {plain.get(), static_cast<std::size_t>(size)};
 }

@@ -264,6 +264,65 @@ TEST_F(PackedUpon, ThereAreNeverMorePacksThanAllowed) {
   expect_holds_the_tree(base);
 }
 
+// Other contents of the same size, at the same time of modification.
+void forge(const fs::path& path) {
+  struct stat before {};
+  ASSERT_EQ(::stat(path.c_str(), &before), 0);
+  test::write_file(path, test::noise(static_cast<std::size_t>(before.st_size), "forged"));
+  const struct timespec times[] = {before.st_atim, before.st_mtim};
+  ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+}
+
+TEST_F(PackedUpon, TrustedFilesAreNotRead) {
+  fs::create_hard_link(root_ / "1", root_ / "link");
+  build("linked", {.pack_size = 300'000, .base_tag = "first"});
+  const auto was = test::read_file(root_ / "2");
+  forge(root_ / "2");
+  test::write_file(root_ / "3", test::noise(100'000, "of another time"));
+  test::write_file(root_ / "new", "new");
+  const BuildResult result = build_upon("linked", "trusting", {.trust_mtime = true});
+  EXPECT_EQ(result.trusted_files, 9U);
+  EXPECT_EQ(result.content_bytes, 100'003U);
+
+  test::PackedImage image(layout_, "trusting");
+  image.expect_sound(100'000);
+  EXPECT_EQ(image.content("2"), was);
+  EXPECT_EQ(image.content("3"), test::read_file(root_ / "3"));
+  EXPECT_EQ(image.content("link"), test::read_file(root_ / "link"));
+  EXPECT_EQ(image.at("1").number(), image.at("link").number());
+  EXPECT_EQ(image.at("1").mtime(), test::PackedImage(layout_, "first").at("1").mtime());
+}
+
+TEST_F(PackedUpon, TheSameTreeTrustedIsTheSameImage) {
+  const BuildResult again = build_upon("first", "again", {.trust_mtime = true});
+  EXPECT_EQ(again.trusted_files, 10U);
+  EXPECT_EQ(again.content_bytes, 0U);
+  EXPECT_EQ(layout_.resolve("again").digest, layout_.resolve("first").digest);
+}
+
+TEST_F(PackedUpon, ContentsOfTrustedFilesMoveWithPoorPacks) {
+  for (const char* gone : {"0", "1", "3", "4", "6", "7"}) fs::remove(root_ / gone);
+  const BuildResult result = build_upon("first", "poor", {.trust_mtime = true});
+  EXPECT_EQ(result.trusted_files, 4U);
+  EXPECT_GT(result.replaced_packs, 0U);
+  expect_holds_the_tree("poor");
+  test::PackedImage(layout_, "poor").expect_sound(200'000);
+}
+
+TEST_F(PackedUpon, TimesThatTheBaseDoesNotTellAreNotTrusted) {
+  // With all times after the epoch, the base has that for them; some may be right by chance.
+  const TimestampRule clamp{.kind = Timestamps::kClamp, .epoch = 1'500'000'000};
+  const struct timespec epoch[] = {{clamp.epoch, 0}, {clamp.epoch, 0}};
+  for (const auto& rule : {clamp, TimestampRule{.kind = Timestamps::kZero}}) {
+    build("timeless", {.timestamps = rule, .pack_size = 300'000});
+    ASSERT_EQ(::utimensat(AT_FDCWD, (root_ / "5").c_str(), epoch, 0), 0);
+    const BuildResult result =
+        build_upon("timeless", "next", {.timestamps = rule, .trust_mtime = true});
+    EXPECT_EQ(result.trusted_files, 0U);
+    expect_holds_the_tree("next");
+  }
+}
+
 TEST_F(PackedUpon, APackThatTheLayoutLacksIsAnError) {
   fs::remove(layout_.blob_path(packs("first").at(0).digest));
   EXPECT_THROW(build_upon("first", "next"), NotFoundError);

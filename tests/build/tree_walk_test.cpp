@@ -22,7 +22,7 @@ using format::InodeRecord;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const auto kIgnoreFiles = [](const WalkedFile&) {};
+const FileVisitor kIgnoreFiles{.on_file = [](const WalkedFile&) {}};
 
 // "number name …" for each entry of a directory.
 std::vector<std::string> listing(const InodeRecord& directory) {
@@ -88,9 +88,9 @@ TEST(TreeWalk, ShowsEachRegularFileOnceInTheOrderOfNumbers) {
   fs::create_symlink("b", root / "d");
 
   std::vector<std::string> seen;
-  walk_tree(root.path(), nullptr, [&](const WalkedFile& file) {
-    seen.push_back(file.path + " " + std::to_string(file.status.st_size));
-  });
+  walk_tree(root.path(), nullptr, {.on_file = [&](const WalkedFile& file) {
+              seen.push_back(file.path + " " + std::to_string(file.status.st_size));
+            }});
   EXPECT_THAT(seen, ElementsAre((root / "b").string() + " 2", (root / "a/inner").string() + " 1"));
 }
 

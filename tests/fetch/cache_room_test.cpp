@@ -256,14 +256,28 @@ TEST_F(CacheRoomTest, AProgramThatIsKilledLeavesACountThatIsRight) {
   }
 }
 
+TEST_F(CacheRoomTest, OfANewCacheTheCountIsKnown) {
+  std::vector<std::thread> programs;
+  for (int program = 0; program < 4; ++program) {
+    programs.emplace_back([&, program] {
+      Cache cache(directory_, limits());
+      write(cache, 5 * program, 5 * program + 5);
+    });
+  }
+  for (auto& program : programs) program.join();
+  EXPECT_EQ(CacheUsage(directory_ / "usage").get(), 20 * kBlobSize);
+  EXPECT_EQ(bytes_on_disk(), 20 * kBlobSize);
+}
+
 TEST_F(CacheRoomTest, ACountThatIsLostIsMadeAgain) {
   Cache cache(directory_, limits());
   CacheUsage usage(directory_ / "usage");
   for (int i = 0; i < 2; ++i) {
     std::ofstream(directory_ / "usage") << "nonsense";
     EXPECT_EQ(usage.get(), std::nullopt);
-    write(cache, 10 * i, 10 * i + 10);
+    write(cache, 10 * i);
     EXPECT_TRUE(comes_true([&] { return usage.get().has_value(); }));
+    write(cache, 10 * i + 1, 10 * i + 10);  // while somebody counts they could count twice
     EXPECT_EQ(cache.info().contents.bytes, bytes_on_disk());
     EXPECT_EQ(usage.get(), bytes_on_disk());
   }

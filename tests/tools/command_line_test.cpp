@@ -1,5 +1,6 @@
 // The command run in-process, as a shell would run it.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -26,6 +27,8 @@ std::string read_text(const std::filesystem::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
 }
+
+using testing::HasSubstr;
 
 class BuiltImage : public testing::Test {
  protected:
@@ -180,6 +183,21 @@ TEST_F(BuiltImage, PrintsTheDigestThatMountTakes) {
   const auto inspected =
       nlohmann::json::parse(puzzlefs({"inspect", "--format", "json", path("layout") + ":v1"}).out);
   EXPECT_EQ(build_output_, prefix + inspected["manifest_verity"].get<std::string>() + "\n");
+}
+
+TEST_F(BuiltImage, TrustingTimesTakesAPackedBase) {
+  const auto build = [this](std::vector<std::string> options) {
+    options.insert(options.begin(), "build");
+    options.insert(options.end(), {path("tree"), path("layout") + ":next"});
+    return puzzlefs(options);
+  };
+  EXPECT_THAT(build({"--trust-mtime", "--layout", "packed"}).err, HasSubstr("--base-layer"));
+  EXPECT_THAT(build({"--trust-mtime", "--base-layer", "v1"}).err, HasSubstr("--layout packed"));
+
+  ASSERT_EQ(puzzlefs({"build", "--layout", "packed", path("tree"), path("layout") + ":p"}).code, 0);
+  const auto trusting = build({"--trust-mtime", "--layout", "packed", "--base-layer", "p"});
+  EXPECT_EQ(trusting.code, 0) << trusting.err;
+  EXPECT_THAT(trusting.err, HasSubstr("1 file as in the base, and not read."));
 }
 
 TEST_F(BuiltImage, InspectCountsWhatIsThere) {

@@ -42,6 +42,10 @@ void print_text(Terminal& terminal, const Options& options, const format::Layout
                               counted(result.inodes, "inode"), human_size(result.content_bytes),
                               counted(result.chunks, "chunk"), result.distinct_chunks, fresh,
                               human_size(result.new_bytes));
+  if (result.trusted_files > 0) {
+    terminal.err << fmt::format("{} as in the base, and not read.\n",
+                                counted(result.trusted_files, "file"));
+  }
   if (result.replaced_packs > 0) {
     terminal.err << fmt::format(
         "{} of the base had too little in use; what the image needs of that, {}, was stored "
@@ -59,6 +63,7 @@ void print_json(Terminal& terminal, const format::LayoutName& name,
                                          {"manifest_verity", result.manifest_verity.hex()},
                                          {"inodes", result.inodes},
                                          {"bytes", result.content_bytes},
+                                         {"trusted_files", result.trusted_files},
                                          {"chunks", result.chunks},
                                          {"distinct_chunks", result.distinct_chunks},
                                          {"new_blobs", result.new_blobs},
@@ -84,6 +89,11 @@ std::optional<build::TimestampRule> timestamp_rule(const Options& options) {
 void complete(Options& options) {
   if (options.packed) options.build.layout = build::ImageLayout::kPacked;
   options.build.timestamps = timestamp_rule(options);
+  if (options.build.trust_mtime && (!options.packed || options.build.base_tag.empty())) {
+    throw UsageError(
+        "--trust-mtime compares files with what the base records of them. Add --base-layer TAG and "
+        "--layout packed: only packed images record times by themselves.");
+  }
   if (!options.level) return;
   if (!options.packed) {
     throw UsageError(
@@ -124,6 +134,9 @@ void add_build(CLI::App& app, Terminal& terminal) {
   arguments.positional("layout", options->layout, "The OCI layout to build into, LAYOUT[:TAG]");
   arguments.option("-b,--base-layer", options->build.base_tag, "TAG",
                    "Build upon this image of the layout: inodes keep their numbers");
+  arguments.flag("--trust-mtime", options->build.trust_mtime,
+                 "Do not read files whose size and time of modification are as in the base; for "
+                 "packed images");
   arguments.choice("--layout", "chunked|packed",
                    {{"chunked", [options] { options->packed = false; }},
                     {"packed", [options] { options->packed = true; }}},
