@@ -72,11 +72,11 @@ void append_file(const WalkedFile& file, ContentStream& stream,
   }
 }
 
-using KnownFile = decltype(FileVisitor::is_known);
+using IsKnown = decltype(FileVisitor::is_known);
 
 // `apart`: files that are long enough for it have chunks of their own, so that a reader of one file
 // fetches little else.
-ReadTree read_tree(const Site& site, ContentStream& stream, bool apart, KnownFile is_known = {}) {
+ReadTree read_tree(const Site& site, ContentStream& stream, bool apart, IsKnown is_known = {}) {
   ReadTree tree;
   const format::Metadata* base = site.base != nullptr ? &site.base->metadata() : nullptr;
   const auto on_file = [&](const WalkedFile& file) {
@@ -183,11 +183,14 @@ BuiltImage build_packed(const Site& site) {
                      .max_packs = options.max_packs},
                     pack_base(site.base));
   ContentStream stream(site.buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
-  TrustedFiles trusted(options.timestamps.value_or(TimestampRule{}), writer);
-  KnownFile is_known;
-  if (options.trust_mtime) {
+  std::optional<TrustedFiles> trusted;
+  IsKnown is_known;
+  if (options.trust_mtime && site.base != nullptr) {
+    trusted.emplace(site.base->metadata(), writer);
     is_known = [&trusted](std::size_t record, const struct stat& status,
-                          const format::Inode& base) { return trusted.take(record, status, base); };
+                          const format::Inode& base) {
+      return trusted->take(record, status, base);
+    };
   }
   ReadTree tree = read_tree(site, stream, true, std::move(is_known));
   const PackedStream packed = writer.finish();
@@ -196,7 +199,7 @@ BuiltImage build_packed(const Site& site) {
     site.base->require_pack(packs[pack]);
 
   lay_over_chunks(whole_pieces(packed), tree);
-  trusted.give(packed.base_chunks, tree.inodes);
+  if (trusted) trusted->give(packed.base_chunks, tree.inodes);
   // The tree is all in one layer.
   std::erase_if(tree.inodes, [](const format::InodeRecord& inode) {
     return inode.type == format::FileType::kWhiteout;
@@ -208,8 +211,11 @@ BuiltImage build_packed(const Site& site) {
   BuiltImage built;
   built.result.inodes = tree.inodes.size();
   built.result.content_bytes = stream.size();
-  built.result.trusted_files = trusted.count();
   built.result.chunks = packed.chunks.size();
+  if (trusted) {
+    built.result.trusted_files = trusted->count();
+    built.result.chunks += trusted->pieces();
+  }
   built.result.distinct_chunks = packed.contents.chunks.size();
   built.result.new_blobs = packed.new_packs;
   built.result.new_bytes = packed.new_bytes;

@@ -40,7 +40,8 @@ struct BuildOptions {
   /// for an image of its own.
   std::string base_tag;
   /// Packed, with a base: a file that has the size and the time of modification which the base
-  /// records for its path is not read, its contents are taken to be those of the base.
+  /// records for its path is not read, its contents are taken to be those of the base. Without a
+  /// base it does nothing.
   bool trust_mtime = false;
   /// Threads that hash and compress beside the chunker; 0 takes the number of processors. The
   /// output does not depend on it.
@@ -55,7 +56,7 @@ struct BuildResult {
   std::uint64_t inodes = 0;
   std::uint64_t content_bytes = 0;  // of regular files that were read, each inode once
   std::uint64_t trusted_files = 0;  // that were not read
-  std::uint64_t chunks = 0;         // in the stream
+  std::uint64_t chunks = 0;         // in the stream, and pieces of files that were not read
   std::uint64_t distinct_chunks = 0;
   std::uint64_t new_blobs = 0;  // chunks or packs that the layout did not have
   std::uint64_t new_bytes = 0;  // their stored size

@@ -278,7 +278,7 @@ void PackWriter::list_chunks(const std::vector<bool>& kept, PackedStream& result
   std::sort(order.begin(), order.end(),
             [&](std::size_t a, std::size_t b) { return position(a) < position(b); });
 
-  std::vector<format::ChunkIndex> indices(distinct_.size());
+  std::vector<format::ChunkIndex> indices(distinct_.size(), format::kNoChunkIndex);
   result.contents.chunks.reserve(order.size());
   for (const std::size_t place : order) {
     indices[place] = format::ChunkIndex{static_cast<std::uint32_t>(result.contents.chunks.size())};

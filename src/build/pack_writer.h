@@ -51,7 +51,7 @@ struct PackedStream {
   /// In stream order; places in contents.chunks, which has each distinct chunk once.
   std::vector<format::ChunkIndex> chunks;
   format::PackedContents contents;
-  /// The same by the index of a chunk in the base, as far as it was kept.
+  /// Where each chunk of the base is in contents.chunks; kNoChunkIndex if the image has it not.
   std::vector<format::ChunkIndex> base_chunks;
   std::uint64_t new_packs = 0;       // that the layout did not have
   std::uint64_t new_bytes = 0;       // their size

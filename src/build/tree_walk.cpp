@@ -149,24 +149,34 @@ class Walk {
 
   void take_file(InodeRecord& record, const struct stat& status, const std::string& name,
                  const std::string& path) {
-    if (is_known(record.ino, status)) {
-      record.xattrs = read_xattrs_at(directories_.fd(), name, path);
-      return;
-    }
+    if (is_known(record.ino, status)) return take_known(record, status, name, path);
     // O_NONBLOCK: should a fifo have taken the file's place, open must not wait for a writer.
     const fetch::FileDescriptor fd(
         ::openat(directories_.fd(), name.c_str(),
                  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     struct stat opened {};
     if (!fd || ::fstat(fd.get(), &opened) != 0) throw_errno("read " + path);
-    if (opened.st_dev != status.st_dev || opened.st_ino != status.st_ino) {
-      throw Error(EBUSY, path +
-                             " was replaced while the tree was read; try again when nothing "
-                             "changes it.");
-    }
+    expect_same(status, opened, path);
     record.xattrs = read_xattrs(fd.get(), path);
     visitor_.on_file(
         {.record = records_.size() - 1, .fd = fd.get(), .status = opened, .path = path});
+  }
+
+  void take_known(InodeRecord& record, const struct stat& status, const std::string& name,
+                  const std::string& path) {
+    record.xattrs = read_xattrs_at(directories_.fd(), name, path);
+    struct stat now {};
+    if (::fstatat(directories_.fd(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0)
+      throw_errno("examine " + path);
+    expect_same(status, now, path);
+  }
+
+  static void expect_same(const struct stat& before, const struct stat& now,
+                          const std::string& path) {
+    if (now.st_dev == before.st_dev && now.st_ino == before.st_ino) return;
+    throw Error(EBUSY, path +
+                           " was replaced while the tree was read; try again when nothing "
+                           "changes it.");
   }
 
   // A number that the base has was given for the path that it has it for.

@@ -1,5 +1,6 @@
 #include "build/trusted_files.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "format/nanoseconds.h"
@@ -14,7 +15,24 @@ bool covers_size(const format::Inode& inode) {
   return size == inode.size();
 }
 
+std::int64_t latest_time(const format::Metadata& metadata) {
+  std::int64_t latest = 0;
+  for (std::uint32_t layer = 0; layer < metadata.layer_count(); ++layer) {
+    const std::uint32_t count = metadata.inode_count(layer);
+    for (std::uint32_t i = 0; i < count; ++i)
+      latest = std::max(latest, metadata.inode(layer, i).mtime());
+  }
+  return latest;
+}
+
+bool is_equal(const struct timespec& a, const struct timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
 }  // namespace
+
+TrustedFiles::TrustedFiles(const format::Metadata& base, PackWriter& writer)
+    : latest_(latest_time(base)), writer_(writer) {}
 
 bool TrustedFiles::take(std::size_t record, const struct stat& status, const format::Inode& base) {
   if (!is_unchanged(status, base)) return false;
@@ -23,19 +41,21 @@ bool TrustedFiles::take(std::size_t record, const struct stat& status, const for
     file.chunks.push_back(base.chunk(i));
     writer_.keep(file.chunks.back().index);
   }
+  pieces_ += file.chunks.size();
   return true;
 }
 
 bool TrustedFiles::is_unchanged(const struct stat& status, const format::Inode& base) const {
-  const auto mtime = format::to_nanoseconds(status.st_mtim);
-  if (base.type() != format::FileType::kRegular || mtime == 0 || base.mtime() != mtime ||
+  const auto recorded = base.mtime();
+  const auto time = format::to_timespec(recorded);
+  if (base.type() != format::FileType::kRegular || recorded == 0 ||
+      !is_equal(time, status.st_mtim) ||
       base.size() != static_cast<std::uint64_t>(status.st_size)) {
     return false;
   }
-  // The epoch may stand for any later time.
-  const bool is_epoch = rule_.kind == Timestamps::kClamp && status.st_mtim.tv_nsec == 0 &&
-                        status.st_mtim.tv_sec == rule_.epoch;
-  return !is_epoch && covers_size(base);
+  // In a base whose times are clamped the epoch, a full second, stands for any later time.
+  const bool may_be_epoch = recorded == latest_ && time.tv_nsec == 0;
+  return !may_be_epoch && covers_size(base);
 }
 
 void TrustedFiles::give(const std::vector<format::ChunkIndex>& base_chunks,

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "build/pack_writer.h"
-#include "build/timestamps.h"
 #include "format/metadata.h"
 #include "format/metadata_writer.h"
 
@@ -16,8 +15,9 @@ namespace puzzlefs::build {
 /// All of it is for the thread that walks the tree.
 class TrustedFiles {
  public:
-  /// `rule` is that of the new image. `writer` must outlive the object.
-  TrustedFiles(const TimestampRule& rule, PackWriter& writer) : rule_(rule), writer_(writer) {}
+  /// Of the image `base`, which the writer has too. Both must outlive the object. Throws
+  /// CorruptError for malformed metadata.
+  TrustedFiles(const format::Metadata& base, PackWriter& writer);
 
   /// Whether the file with `status` is taken for `base`, the inode that the base has at its path;
   /// `record` is then the place of its own. Throws CorruptError for a malformed base.
@@ -29,6 +29,8 @@ class TrustedFiles {
             std::vector<format::InodeRecord>& inodes);
 
   std::uint64_t count() const { return files_.size(); }
+  /// Of all files that were taken.
+  std::uint64_t pieces() const { return pieces_; }
 
  private:
   struct File {
@@ -38,8 +40,9 @@ class TrustedFiles {
 
   bool is_unchanged(const struct stat& status, const format::Inode& base) const;
 
-  const TimestampRule rule_;
+  const std::int64_t latest_;  // time of modification in the base
   PackWriter& writer_;
+  std::uint64_t pieces_ = 0;
   std::vector<File> files_;
 };
 

@@ -238,9 +238,10 @@ void BlobStore::take_turn(const std::shared_ptr<Fetch>& fetch) {
   // After the claim: whoever had it may have put the blob there just before.
   if (answer_from_cache(*fetch)) return;
   if (fetch->claim || closed_ || fetch->waited > patience(fetch->blob)) return start(fetch);
-  runtime_.post_after(fetch->pause, [this, fetch] { take_turn(fetch); });
-  fetch->waited += fetch->pause;
-  fetch->pause = std::min(2 * fetch->pause, kLongestPause);
+  const auto pause = fetch->pause;
+  fetch->waited += pause;
+  fetch->pause = std::min(2 * pause, kLongestPause);
+  runtime_.post_after(pause, [this, fetch] { take_turn(fetch); });
 }
 
 bool BlobStore::answer_from_cache(Fetch& fetch) {

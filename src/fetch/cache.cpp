@@ -45,6 +45,11 @@ fs::path home_directory() {
   return found != nullptr ? fs::path(found->pw_dir) : fs::path();
 }
 
+bool is_there(const fs::path& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0;
+}
+
 bool set_time_long_ago(const fs::path& path) {
   constexpr std::array<timespec, 2> kLongAgo{};
   return ::utimensat(AT_FDCWD, path.c_str(), kLongAgo.data(), 0) == 0;
@@ -78,7 +83,7 @@ fs::path default_cache_directory() {
   return home.empty() ? fs::path() : home / ".cache" / "puzzlefs";
 }
 
-Cache::Cache(const fs::path& directory, const CacheLimits& limits)
+Cache::Cache(const fs::path& directory, const CacheLimits& limits, CacheNames names)
     : directory_(directory),
       claims_(directory.empty() ? directory : directory / "claims"),
       room_(directory, limits, troubles_,
@@ -91,7 +96,11 @@ Cache::Cache(const fs::path& directory, const CacheLimits& limits)
     std::error_code ignored;  // make_directory() reports it, if it matters
     fs::create_directories(directory_.parent_path(), ignored);
     make_directory(directory_);
-    room_.begin(directory_ / "blobs", [this] { make_directories(); });
+    // All that is kept comes from tmp/, also where the cache was deleted under a running program.
+    const auto is_new = [this] {
+      return !is_there(directory_ / "tmp") && !is_there(directory_ / "blobs");
+    };
+    room_.begin(is_new, [this] { make_directories(); });
     remove_older_than(kTempFileLife, directory_ / "tmp");
     remove_older_than(kTempFileLife, directory_ / "pins", kTempFilePrefix);
     remove_older_than(kQuarantineLife, directory_ / "quarantine");
@@ -101,7 +110,7 @@ Cache::Cache(const fs::path& directory, const CacheLimits& limits)
     return;
   }
   usable_ = true;
-  open_index();
+  if (names == CacheNames::kRemember) open_index();
 }
 
 Cache::~Cache() = default;

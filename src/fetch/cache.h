@@ -54,11 +54,15 @@ struct CacheInfo {
 /// What `Cache::scrub` looks at.
 enum class CacheItem { kBlob, kFile };
 
+/// Whether a cache keeps which manifest a name stood for last. Who has no names saves opening the
+/// index: some milliseconds, of which architecture.md tells.
+enum class CacheNames { kRemember, kIgnore };
+
 /// Blobs as files (`blobs/sha256/<2 hex>/<hex>`), written to a temporary name and renamed, and an
-/// LMDB index (`index/`) that knows which blobs there are and which manifest a name stood for last.
-/// The index is a hint: a lost or broken one is made anew by a scan of the files. Nothing is
-/// flushed to disk: a file that a crash has cut short fails its verification and is fetched again.
-/// Beside the blobs it has whole files that were made of them (see CachedFiles).
+/// LMDB index (`index/`) that knows which manifest a name stood for last. It is a hint: a broken
+/// one is made anew, empty. Nothing is flushed to disk: a file that a crash has cut short fails its
+/// verification and is fetched again. Beside the blobs it has whole files that were made of them
+/// (see CachedFiles) and hash trees of large metadata (see VerityTrees).
 /// When it is nearly full what was used least recently is deleted, on a thread of its own; what
 /// does not fit is not kept. A count may miss what is written just then, a blob for each writer,
 /// and count twice what is renamed. A file in it has the time of its last use, to about a minute.
@@ -69,7 +73,8 @@ class Cache {
  public:
   /// Opens or makes the cache. Never throws for a directory that cannot be used: such a cache holds
   /// nothing and keeps nothing.
-  explicit Cache(const std::filesystem::path& directory, const CacheLimits& limits = {});
+  explicit Cache(const std::filesystem::path& directory, const CacheLimits& limits = {},
+                 CacheNames names = CacheNames::kRemember);
   ~Cache();  // out of line, where CacheIndex is known
   Cache(const Cache&) = delete;
   Cache& operator=(const Cache&) = delete;

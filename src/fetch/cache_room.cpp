@@ -57,22 +57,20 @@ CacheRoom::~CacheRoom() {
   if (evictor_.joinable()) evictor_.join();
 }
 
-void CacheRoom::begin(const std::filesystem::path& first, const std::function<void()>& make) {
-  const auto is_new = [&first] { return ::access(first.c_str(), F_OK) != 0; };
+void CacheRoom::begin(const std::function<bool()>& is_new, const std::function<void()>& make) {
   if (!is_new()) return make();
+  const auto try_to = [](const auto& act) {
+    try {
+      act();
+    } catch (const Error& error) {
+      spdlog::debug("What is in the cache will have to be counted: {}", error.what());
+    }
+  };
   std::optional<std::int64_t> mark;
-  try {
-    const auto before = usage_.mark();
-    if (is_new()) mark = before;
-  } catch (const Error& error) {
-    spdlog::debug("What is in the cache will have to be counted: {}", error.what());
-  }
+  try_to([&] { mark = usage_.mark(); });
+  if (!is_new()) mark.reset();
   make();
-  try {
-    if (mark) usage_.set(0, *mark);
-  } catch (const Error& error) {
-    spdlog::debug("What is in the cache will have to be counted: {}", error.what());
-  }
+  if (mark) try_to([&] { usage_.set(0, *mark); });
 }
 
 CacheRoom::Claim::~Claim() {

@@ -95,10 +95,10 @@ class CacheRoom {
   /// so. Throws Error.
   CacheContents shrink(std::uint64_t target);
 
-  /// Makes the directories of a new cache with `make`, and knows then without looking that nothing
-  /// is there but what others have kept meanwhile, who need one of them, `first`. Throws what
+  /// Makes the directories of a cache with `make`. If they are new, which `is_new` tells, it is
+  /// known without looking that nothing is there but what others have kept meanwhile. Throws what
   /// `make` throws.
-  void begin(const std::filesystem::path& first, const std::function<void()>& make);
+  void begin(const std::function<bool()>& is_new, const std::function<void()>& make);
 
  private:
   void start_eviction(std::uint64_t needed);

@@ -74,7 +74,7 @@ ChunkStore::~ChunkStore() {
 void ChunkStore::read(const format::ChunkRef& piece, Completion<ChunkData> done, Purpose purpose,
                       ReaderId reader) {
   // Whoever has his answer may end all this.
-  const auto token = packs_ != nullptr ? in_flight_.enter() : InFlight::Token();
+  const auto token = in_flight_.enter();
   const Key key{piece.blob, piece.compressed};
   ChunkData data;
   SharedPriority priority;
@@ -94,9 +94,10 @@ void ChunkStore::read(const format::ChunkRef& piece, Completion<ChunkData> done,
       auto place = coming_.find(key);
       is_first = place == coming_.end();
       if (is_first) {
-        place =
-            coming_.emplace(key, packs_ ? packed_coming(piece.index, Priority::kReader) : Coming())
-                .first;
+        place = coming_
+                    .emplace(key, packs_ ? packed_coming(piece.index, Priority::kReader)
+                                         : Coming{.token = in_flight_.enter()})
+                    .first;
       }
       auto& coming = place->second;
       priority = coming.priority;

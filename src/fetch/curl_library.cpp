@@ -13,19 +13,18 @@ namespace {
 // The name of its binary interface, which has been the same since libcurl 7.16 (2006).
 constexpr const char* kLibrary = "libcurl.so.4";
 
-[[noreturn]] void throw_not_loaded() {
+[[noreturn]] void fail(const std::string& what, const std::string& todo) {
   const char* const reason = ::dlerror();
-  throw Error(ENOENT, std::string("Cannot load libcurl, without which no registry can be asked (") +
-                          (reason == nullptr ? kLibrary : reason) +
-                          "). Install it: it is in Debian's package libcurl4.");
+  throw Error(ENOENT, what + ", without which nothing can be asked over HTTP (" +
+                          (reason == nullptr ? kLibrary : reason) + "). " + todo);
 }
 
 CurlLibrary load() {
   void* const library = ::dlopen(kLibrary, RTLD_LAZY | RTLD_LOCAL);
-  if (library == nullptr) throw_not_loaded();
+  if (library == nullptr) fail("Cannot load libcurl", "Install Debian's package libcurl4.");
   const auto find = [library]<typename Function>(const char* name, Function& function) {
     void* const found = ::dlsym(library, name);
-    if (found == nullptr) throw_not_loaded();
+    if (found == nullptr) fail("libcurl lacks a function", "Install its release 7.88 or later.");
     function = reinterpret_cast<Function>(found);
   };
 

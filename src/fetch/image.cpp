@@ -230,10 +230,11 @@ Blob Image::map_metadata(Runtime& runtime, const format::Descriptor& layer,
   const auto verity = plain_verity(layer);
   // What the kernel answers for is mapped anyway.
   const bool is_lazy = options.lazy_metadata && verity && plain.size >= LazyBlobs::kLeastSize &&
-                       !options.manifest_verity;
+                       !options.manifest_verity && (cache_ || !cache_directory(options).empty());
   if (!is_lazy) return blobs_->map(plain, get);
   if (!cache_) {
-    layout_cache_ = std::make_unique<Cache>(cache_directory(options), options.cache_limits);
+    layout_cache_ = std::make_unique<Cache>(cache_directory(options), options.cache_limits,
+                                            CacheNames::kIgnore);
     layout_blobs_ = std::make_unique<BlobStore>(runtime, *source_, layout_cache_.get());
   }
   lazy_blobs_ = std::make_unique<LazyBlobs>(layout_blobs_ ? *layout_blobs_ : *blobs_,

@@ -17,14 +17,14 @@ FrameCompressor::FrameCompressor(int level) : context_(ZSTD_createCCtx()) {
 std::optional<Bytes> FrameCompressor::compress(ByteView plain) {
   if (plain.size() < 2) return std::nullopt;
   // A frame that does not fit is not smaller.
-  Bytes frame(plain.size() - 1);
+  const std::size_t most = plain.size() - 1;
+  if (room_.size() < most) room_.resize(most);
   const std::size_t size =
-      ZSTD_compress2(context_.get(), frame.data(), frame.size(), plain.data(), plain.size());
+      ZSTD_compress2(context_.get(), room_.data(), most, plain.data(), plain.size());
   if (ZSTD_getErrorCode(size) == ZSTD_error_dstSize_tooSmall) return std::nullopt;
   if (ZSTD_isError(size) != 0)
     throw Error(EIO, std::string("zstd cannot compress: ") + ZSTD_getErrorName(size) + ".");
-  frame.resize(size);
-  return frame;
+  return Bytes(room_.begin(), room_.begin() + static_cast<std::ptrdiff_t>(size));
 }
 
 FrameDecompressor::FrameDecompressor() : context_(ZSTD_createDCtx()) {

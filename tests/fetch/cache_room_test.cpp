@@ -257,6 +257,21 @@ TEST_F(CacheRoomTest, AProgramThatIsKilledLeavesACountThatIsRight) {
 }
 
 TEST_F(CacheRoomTest, OfANewCacheTheCountIsKnown) {
+  {
+    Cache cache(directory_, limits());
+    EXPECT_EQ(CacheUsage(directory_ / "usage").get(), 0U);
+    write(cache, 0, 3);
+    EXPECT_EQ(CacheUsage(directory_ / "usage").get(), 3 * kBlobSize);
+  }
+  // A part that is gone does not make it new.
+  for (const auto* gone : {"blobs", "tmp"}) {
+    fs::remove_all(directory_ / gone);
+    const Cache cache(directory_, limits());
+    EXPECT_EQ(CacheUsage(directory_ / "usage").get(), 3 * kBlobSize) << gone;
+  }
+}
+
+TEST_F(CacheRoomTest, OfACacheThatSeveralMakeNothingIsForgotten) {
   std::vector<std::thread> programs;
   for (int program = 0; program < 4; ++program) {
     programs.emplace_back([&, program] {
@@ -265,8 +280,8 @@ TEST_F(CacheRoomTest, OfANewCacheTheCountIsKnown) {
     });
   }
   for (auto& program : programs) program.join();
-  EXPECT_EQ(CacheUsage(directory_ / "usage").get(), 20 * kBlobSize);
   EXPECT_EQ(bytes_on_disk(), 20 * kBlobSize);
+  EXPECT_GE(CacheUsage(directory_ / "usage").get().value_or(0), 20 * kBlobSize);
 }
 
 TEST_F(CacheRoomTest, ACountThatIsLostIsMadeAgain) {

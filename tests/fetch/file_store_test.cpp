@@ -256,7 +256,8 @@ TEST_F(FileStoreTest, WhatIsInUseIsNotEvicted) {
   const auto process = start();
   auto file = process->open(used);
   process->open(unused);
-  EXPECT_TRUE(process->keeps(used) && process->keeps(unused));
+  EXPECT_TRUE(process->keeps(used));
+  EXPECT_TRUE(process->keeps(unused));
   auto left = process->cache.shrink(0);
   EXPECT_EQ(left.files, 1U);
   EXPECT_EQ(left.removed_files, 1U);

@@ -146,7 +146,7 @@ void add_build(CLI::App& app, Terminal& terminal) {
                  "Store chunks compressed where that makes them smaller; packed ones always are");
   arguments.number(
       "--compression-level", options->level, 0, kMaxLevel, "NUMBER",
-      "How hard to compress packed chunks, 1 to 19, or 0 for not at all; 3 by default");
+      "How hard to compress packed chunks, 1 to 19, or 0 for not at all; 4 by default");
   arguments.choice(
       "--timestamps", "keep|clamp|zero",
       {{"keep", [options] { options->timestamps = build::Timestamps::kKeep; }},

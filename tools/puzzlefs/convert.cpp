@@ -146,7 +146,7 @@ void add_convert(CLI::App& app, Terminal& terminal) {
                    "compressed and many in one blob (packed)");
   arguments.flag("-c,--compression", options->convert.compress,
                  "Store chunks compressed where that makes them smaller; packed ones always are");
-  add_common(arguments, *options, "3");
+  add_common(arguments, *options, "4");
   arguments.run([options, &terminal] { run(*options, terminal); });
 }
 
@@ -158,7 +158,7 @@ void add_optimize(CLI::App& app, Terminal& terminal) {
   add_positionals(arguments, *options);
   arguments.option("--trace", options->trace, "FILE",
                    "The chunks that were used, in the order of first use");
-  add_common(arguments, *options, "19 for what the trace has, and 3 for the rest");
+  add_common(arguments, *options, "19 for what the trace has, and 4 for the rest");
   arguments.run([options, &terminal] {
     if (options->trace.empty()) throw UsageError("Say what shall come first: --trace FILE.");
     options->layout = build::ImageLayout::kPacked;

@@ -15,6 +15,7 @@ step "usable when mount returns, and over when umount was called"
 mount_image "$image"
 cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
 daemon=$(daemon_pid)
+if grep libcurl "/proc/$daemon/maps"; then fail "libcurl was loaded for a local image"; fi
 unmount
 wait_until gone "$daemon"
 
