@@ -59,18 +59,19 @@ CacheRoom::~CacheRoom() {
 
 void CacheRoom::begin(const std::function<bool()>& is_new, const std::function<void()>& make) {
   if (!is_new()) return make();
-  const auto try_to = [](const auto& act) {
+  const auto succeeds = [](const auto& act) {
     try {
       act();
+      return true;
     } catch (const Error& error) {
       spdlog::debug("What is in the cache will have to be counted: {}", error.what());
+      return false;
     }
   };
-  std::optional<std::int64_t> mark;
-  try_to([&] { mark = usage_.mark(); });
-  if (!is_new()) mark.reset();
+  std::int64_t mark = 0;
+  const bool is_marked = succeeds([&] { mark = usage_.mark(); }) && is_new();
   make();
-  if (mark) try_to([&] { usage_.set(0, *mark); });
+  if (is_marked) succeeds([&] { usage_.set(0, mark); });
 }
 
 CacheRoom::Claim::~Claim() {
