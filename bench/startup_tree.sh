@@ -15,6 +15,7 @@ make_tree() {
   chroot "$partial" apt-get update >>"$tree.log" 2>&1
   DEBIAN_FRONTEND=noninteractive chroot "$partial" apt-get install -y --no-install-recommends \
     python3 python3-numpy gcc git nginx-light nodejs perl ca-certificates curl >>"$tree.log" 2>&1
+  chroot "$partial" apt-get clean >>"$tree.log" 2>&1
   mv "$partial" "$tree"
 }
 
