@@ -11,11 +11,13 @@ make_tree() {
   local partial=$tree.partial
   echo "Making a Debian tree…" >&2
   rm -rf "$partial"
-  debootstrap --variant=minbase bookworm "$partial" >"$tree.log" 2>&1
-  chroot "$partial" apt-get update >>"$tree.log" 2>&1
-  DEBIAN_FRONTEND=noninteractive chroot "$partial" apt-get install -y --no-install-recommends \
-    python3 python3-numpy gcc git nginx-light nodejs perl ca-certificates curl >>"$tree.log" 2>&1
-  chroot "$partial" apt-get clean >>"$tree.log" 2>&1
+  {
+    debootstrap --variant=minbase bookworm "$partial"
+    chroot "$partial" apt-get update
+    DEBIAN_FRONTEND=noninteractive chroot "$partial" apt-get install -y --no-install-recommends \
+      python3 python3-numpy gcc git nginx-light nodejs perl ca-certificates curl
+    chroot "$partial" apt-get clean
+  } >"$tree.log" 2>&1
   mv "$partial" "$tree"
 }
 
