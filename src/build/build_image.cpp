@@ -97,7 +97,7 @@ ReadTree read_tree(const Site& site, ContentStream& stream, bool apart, IsKnown 
 void lay_over_chunks(const std::vector<format::ChunkRef>& chunks, ReadTree& tree) {
   auto chunk = chunks.begin();
   std::uint64_t chunk_offset = 0;  // in the stream
-  for (const Extent& extent : tree.extents) {
+  for (const Extent& extent : std::exchange(tree.extents, {})) {
     std::uint64_t at = extent.offset;
     const std::uint64_t end = extent.offset + extent.size;
     while (at < end) {
@@ -127,14 +127,15 @@ std::vector<format::InodeRecord> layer_records(const format::Metadata& metadata,
   return records;
 }
 
-// The metadata of the tree: a layer of its own, or one upon those of the base. A base that has an
-// equal layer already is what the tree looks like.
+// The metadata of the tree, whose inodes ascend by number: a layer of its own, or one upon those of
+// the base. A base that has an equal layer already is what the tree looks like.
 Bytes make_metadata(std::vector<format::InodeRecord> inodes,
                     const std::vector<format::VerityRecord>& verity, const format::Metadata* base) {
-  sort_by_number(inodes);
-  if (base == nullptr) return format::write_metadata({std::move(inodes)}, verity);
-
   std::vector<std::vector<format::InodeRecord>> layers;
+  if (base == nullptr) {
+    layers.push_back(std::move(inodes));
+    return format::write_metadata(std::move(layers), verity);
+  }
   for (std::uint32_t layer = 0; layer < base->layer_count(); ++layer)
     layers.push_back(layer_records(*base, layer));
   if (std::find(layers.begin(), layers.end(), inodes) == layers.end())
@@ -142,7 +143,7 @@ Bytes make_metadata(std::vector<format::InodeRecord> inodes,
 
   std::map<format::Digest, format::Digest> all(verity.begin(), verity.end());
   for (std::uint32_t i = 0; i < base->verity_count(); ++i) all.insert(base->verity_at(i));
-  return format::write_metadata(layers, {all.begin(), all.end()});
+  return format::write_metadata(std::move(layers), {all.begin(), all.end()});
 }
 
 BuiltImage build_chunked(const Site& site) {
@@ -153,6 +154,7 @@ BuiltImage build_chunked(const Site& site) {
   const StoredChunks stored = writer.finish();
   lay_over_chunks(whole_pieces(stored.chunks), tree);
   apply_timestamps(options.timestamps.value_or(TimestampRule{Timestamps::kZero}), tree.inodes);
+  sort_by_number(tree.inodes);
   if (options.timestamps) count_links(tree.inodes);
 
   BuiltImage built;
@@ -221,7 +223,7 @@ BuiltImage build_packed(const Site& site) {
   built.result.new_bytes = packed.new_bytes;
   built.result.replaced_packs = packed.replaced_packs;
   built.result.moved_bytes = packed.moved_bytes;
-  const Bytes metadata = format::write_packed_metadata({std::move(tree.inodes)}, packed.contents);
+  const Bytes metadata = format::write_packed_metadata(std::move(tree.inodes), packed.contents);
   built.manifest = write_packed_documents(site.layout, metadata, packs, options.level > 0);
   return built;
 }

@@ -87,7 +87,9 @@ Converted to_chunked(const Site& site, const ChunkOrder& order, Inodes& tree) {
   converted.result.chunks = stored.verity.size();
   converted.result.new_blobs = stored.new_blobs;
   converted.result.new_bytes = stored.new_bytes;
-  const Bytes metadata = format::write_metadata({std::move(tree)}, stored.verity);
+  std::vector<Inodes> layers;
+  layers.push_back(std::move(tree));
+  const Bytes metadata = format::write_metadata(std::move(layers), stored.verity);
   converted.manifest = write_chunked_documents(site.target, metadata, stored.chunks, compress);
   return converted;
 }
@@ -113,7 +115,7 @@ Converted to_packed(const Site& site, const ChunkOrder& order, Inodes& tree) {
   converted.result.kept_packs = packed.kept_packs;
   converted.result.replaced_packs = packed.replaced_packs;
   converted.result.moved_bytes = packed.moved_bytes;
-  const Bytes metadata = format::write_packed_metadata({std::move(tree)}, packed.contents);
+  const Bytes metadata = format::write_packed_metadata(std::move(tree), packed.contents);
   converted.manifest =
       write_packed_documents(site.target, metadata, packed.contents.packs, options.level > 0);
   return converted;

@@ -1,24 +1,31 @@
 #include "build/link_counts.h"
 
-#include <cstdint>
-#include <unordered_map>
+#include <algorithm>
 
 namespace puzzlefs::build {
+namespace {
 
-void count_links(std::vector<format::InodeRecord>& inodes) {
-  std::unordered_map<format::InodeNumber, format::InodeRecord*> by_number;
-  by_number.reserve(inodes.size());
-  for (format::InodeRecord& inode : inodes) {
-    if (inode.type == format::FileType::kWhiteout) continue;
+using format::InodeRecord;
+
+// Null if there is none.
+InodeRecord* find(std::vector<InodeRecord>& inodes, format::InodeNumber number) {
+  const auto place = std::lower_bound(
+      inodes.begin(), inodes.end(), number,
+      [](const InodeRecord& inode, format::InodeNumber wanted) { return inode.ino < wanted; });
+  return place == inodes.end() || place->ino != number ? nullptr : &*place;
+}
+
+}  // namespace
+
+void count_links(std::vector<InodeRecord>& inodes) {
+  for (InodeRecord& inode : inodes)
     inode.link_count = inode.type == format::FileType::kDirectory ? 2 : 0;
-    by_number.emplace(inode.ino, &inode);
-  }
-  for (format::InodeRecord& inode : inodes) {
+  for (InodeRecord& inode : inodes) {
     for (const format::DirEntryRecord& entry : inode.entries) {
-      const auto child = by_number.find(entry.ino);
-      if (child == by_number.end()) continue;
-      const bool is_directory = child->second->type == format::FileType::kDirectory;
-      ++(is_directory ? inode : *child->second).link_count;
+      InodeRecord* const child = find(inodes, entry.ino);
+      if (child == nullptr || child->type == format::FileType::kWhiteout) continue;
+      const bool is_directory = child->type == format::FileType::kDirectory;
+      ++(is_directory ? inode : *child).link_count;
     }
   }
 }

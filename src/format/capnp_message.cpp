@@ -101,7 +101,7 @@ void CapnpMessage::set(Place place, std::uint32_t bit, std::uint32_t width, std:
   word = (word & ~(mask << bit % 64)) | (value & mask) << bit % 64;
 }
 
-Bytes CapnpMessage::serialize() const {
+Bytes CapnpMessage::serialize() && {
   std::vector<std::uint32_t> table = {static_cast<std::uint32_t>(segments_.size() - 1)};
   for (const auto& segment : segments_)
     table.push_back(static_cast<std::uint32_t>(segment.words.size()));
@@ -113,7 +113,10 @@ Bytes CapnpMessage::serialize() const {
   for (const auto& segment : segments_) size += segment.words.size() * kWordSize;
   out.reserve(size);
   append(std::as_bytes(std::span(table)));
-  for (const auto& segment : segments_) append(std::as_bytes(std::span(segment.words)));
+  for (auto& segment : segments_) {
+    const auto words = std::move(segment.words);
+    append(std::as_bytes(std::span(words)));
+  }
   return out;
 }
 

@@ -45,8 +45,8 @@ class CapnpMessage {
   /// gives them. A field does not cross a word.
   void set(Place place, std::uint32_t bit, std::uint32_t width, std::uint64_t value);
 
-  /// The stream framing: segment table, then segments.
-  Bytes serialize() const;
+  /// The stream framing: segment table, then segments, which are let go one by one.
+  Bytes serialize() &&;
 
  private:
   struct Segment {

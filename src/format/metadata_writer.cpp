@@ -169,8 +169,9 @@ void write_inode(CapnpMessage& out, Place inode, const Form& form, const InodeRe
   write_additional(out, inode, form, record);
 }
 
+// Each record goes as soon as it is written: a large tree has many, and the message needs the room.
 void write_layers(CapnpMessage& out, const Form& form,
-                  const std::vector<std::vector<InodeRecord>>& layers) {
+                  std::vector<std::vector<InodeRecord>> layers) {
   out.set(out.root(), 0, 64, form.version);
   const Place vectors =
       out.add_struct_list(pointer(out.root(), form.root, 0), layers.size(), kInodeVector);
@@ -178,8 +179,11 @@ void write_layers(CapnpMessage& out, const Form& form,
     const Place vector = element(vectors, layer, kInodeVector);
     const Place inodes =
         out.add_struct_list(pointer(vector, kInodeVector), layers[layer].size(), form.inode);
-    for (std::size_t i = 0; i < layers[layer].size(); ++i)
-      write_inode(out, element(inodes, i, form.inode), form, layers[layer][i]);
+    for (std::size_t i = 0; i < layers[layer].size(); ++i) {
+      const InodeRecord record = std::move(layers[layer][i]);
+      write_inode(out, element(inodes, i, form.inode), form, record);
+    }
+    layers[layer] = {};
   }
 }
 
@@ -251,27 +255,28 @@ InodeRecord to_record(const Inode& inode) {
   return record;
 }
 
-Bytes write_metadata(const std::vector<std::vector<InodeRecord>>& layers,
+Bytes write_metadata(std::vector<std::vector<InodeRecord>> layers,
                      const std::vector<VerityRecord>& verity) {
   const bool is_extended = std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
     return std::any_of(layer.begin(), layer.end(), is_long);
   });
   const Form form{kChunkedVersion, kRootfs, is_extended ? kLongInode : kInode};
   CapnpMessage out(form.root);
-  write_layers(out, form, layers);
+  write_layers(out, form, std::move(layers));
   write_verity(out, form, verity);
-  return out.serialize();
+  return std::move(out).serialize();
 }
 
-Bytes write_packed_metadata(const std::vector<std::vector<InodeRecord>>& layers,
-                            const PackedContents& contents) {
+Bytes write_packed_metadata(std::vector<InodeRecord> inodes, const PackedContents& contents) {
   const Form form{kPackedVersion, kPackedRootfs, kLongInode};
   CapnpMessage out(form.root);
-  write_layers(out, form, layers);
+  std::vector<std::vector<InodeRecord>> layers(1);
+  layers.front() = std::move(inodes);
+  write_layers(out, form, std::move(layers));
   write_verity(out, form, contents.verity);
   write_packs(out, contents.packs);
   write_chunk_table(out, contents.chunks);
-  return out.serialize();
+  return std::move(out).serialize();
 }
 
 }  // namespace puzzlefs::format

@@ -51,7 +51,7 @@ using VerityRecord = std::pair<Digest, Digest>;
 /// The metadata blob of version 3 for `layers`, the topmost first, each ascending by inode number,
 /// and `verity`, ascending by chunk digest without duplicates. Where any inode has a time or a link
 /// count all are written in their longer form, which other programs read as the shorter one.
-Bytes write_metadata(const std::vector<std::vector<InodeRecord>>& layers,
+Bytes write_metadata(std::vector<std::vector<InodeRecord>> layers,
                      const std::vector<VerityRecord>& verity);
 
 /// Where the chunks of a packed image are.
@@ -61,9 +61,8 @@ struct PackedContents {
   std::vector<VerityRecord> verity;  // of the packs, ascending by digest
 };
 
-/// The metadata blob of version 4. The pieces of files name chunks by their index in `contents`.
-/// Entries of directories must be sorted by name.
-Bytes write_packed_metadata(const std::vector<std::vector<InodeRecord>>& layers,
-                            const PackedContents& contents);
+/// The metadata blob of version 4, of one layer that ascends by inode number. The pieces of files
+/// name chunks by their index in `contents`. Entries of directories must be sorted by name.
+Bytes write_packed_metadata(std::vector<InodeRecord> inodes, const PackedContents& contents);
 
 }  // namespace puzzlefs::format
