@@ -61,7 +61,8 @@ void open(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {
 
 void read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
           fuse_file_info* info) {
-  guarded(request, "read", node, [&](Operations& ops) { ops.read(request, size, offset, *info); });
+  guarded(request, "read", node,
+          [&](Operations& ops) { ops.read(request, node, size, offset, *info); });
 }
 
 void release(fuse_req_t request, fuse_ino_t node, fuse_file_info*) {

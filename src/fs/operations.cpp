@@ -142,6 +142,9 @@ void Operations::init(fuse_conn_info& connection) {
   connection.max_background = kMaxBackground;
   connection.congestion_threshold = kMaxBackground / 4 * 3;
   greeted_ = true;
+  // Where files are read piece by piece nothing is to be decided, kept or let go of.
+  open_is_needless_ =
+      options_.whole_files == nullptr && (connection.capable & FUSE_CAP_NO_OPEN_SUPPORT) != 0;
   opendir_is_needless_ = (connection.capable & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
 }
 
@@ -171,17 +174,24 @@ void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info&
     fuse_reply_err(request, EROFS);
     return;
   }
+  if (open_is_needless_) {
+    // Linux never asks again then, keeps what it has read, and reads without a handle.
+    fuse_reply_err(request, ENOSYS);
+    return;
+  }
   open_files_.open(request, node);
 }
 
-void Operations::read(fuse_req_t request, std::size_t size, off_t offset,
+void Operations::read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
                       const fuse_file_info& info) {
+  if (open_is_needless_) return read_pieces(request, *read_files_.get(node), size, offset);
   const auto& file = OpenFiles::of_handle(info.fh);
-  if (file.whole()) {
-    reply_from(request, file, size, offset);
-    return;
-  }
-  const auto& contents = file.contents();
+  if (file.whole()) return reply_from(request, file, size, offset);
+  read_pieces(request, file.contents(), size, offset);
+}
+
+void Operations::read_pieces(fuse_req_t request, const OpenFile& contents, std::size_t size,
+                             off_t offset) {
   ReadOperation::start(request, contents.number(),
                        contents.pieces(static_cast<std::uint64_t>(offset), size), chunks_,
                        waiting_reads_, in_flight_.enter());

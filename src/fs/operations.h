@@ -11,6 +11,7 @@
 #include "fs/live_xattrs.h"
 #include "fs/open_files.h"
 #include "fs/passthrough.h"
+#include "fs/read_files.h"
 #include "fs/tree.h"
 #include "fs/waiting_reads.h"
 
@@ -61,7 +62,8 @@ class Operations {
   void getattr(fuse_req_t request, fuse_ino_t node);
   void readlink(fuse_req_t request, fuse_ino_t node);
   void open(fuse_req_t request, fuse_ino_t node, const fuse_file_info& info);
-  void read(fuse_req_t request, std::size_t size, off_t offset, const fuse_file_info& info);
+  void read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
+            const fuse_file_info& info);
   void release(fuse_req_t request, fuse_ino_t node);
   void opendir(fuse_req_t request, const fuse_file_info& info);
   void readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, bool plus);
@@ -73,12 +75,14 @@ class Operations {
   format::Inode inode(fuse_ino_t node) const;
   fuse_entry_param entry_for(const format::Inode& inode);
   fuse_entry_param listed_entry(const format::Inode& inode);
+  void read_pieces(fuse_req_t request, const OpenFile& contents, std::size_t size, off_t offset);
 
   Tree& tree_;
   fetch::ChunkStore& chunks_;
   const Options options_;
   LiveXattrs root_xattrs_;  // constant once requests are served by several threads
-  bool greeted_ = false;    // these two are constant after init()
+  bool greeted_ = false;    // these are constant after init()
+  bool open_is_needless_ = false;
   bool opendir_is_needless_ = false;
 
   fetch::InFlight in_flight_;
@@ -86,6 +90,7 @@ class Operations {
   Passthrough passthrough_;
   OpenFiles open_files_{tree_.metadata(), options_.whole_files, options_.max_whole_files,
                         passthrough_, in_flight_};
+  ReadFiles read_files_{tree_.metadata()};
 };
 
 }  // namespace puzzlefs::fs

@@ -19,6 +19,19 @@ if grep libcurl "/proc/$daemon/maps"; then fail "libcurl was loaded for a local 
 unmount
 wait_until gone "$daemon"
 
+step "what was read is not asked for again, not even to open it"
+# Each request takes the daemon a read of its device.
+requests() { awk '/^syscr/ { print $2 }' "/proc/$daemon/io"; }
+read_some() { find "$1/etc" -type f -print0 | sort -z | xargs -0 cat | sha256sum; }
+mount_image "$image"
+daemon=$(daemon_pid)
+[[ $(read_some "$mnt") == "$(read_some "$rootfs")" ]] || fail "other bytes than in the tree"
+before=$(requests)
+[[ $(read_some "$mnt") == "$(read_some "$rootfs")" ]] || fail "other bytes the second time"
+count=$(($(requests) - before))
+((before > 100 && count < 10)) || fail "$before requests, and then $count"
+unmount
+
 step "without a syslog, and without anything else in /dev"
 export puzzlefs image cache mnt rootfs work
 # shellcheck disable=SC2016  # for the inner shell
