@@ -8,9 +8,11 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <memory>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "format/error.h"
 #include "fs/read_operation.h"
@@ -79,27 +81,33 @@ void reply_from(fuse_req_t request, const SharedFile& file, std::size_t size, of
 class Listing {
  public:
   Listing(fuse_req_t request, std::size_t size, bool plus)
-      : request_(request), buffer_(size), plus_(plus) {}
+      : request_(request),
+        buffer_(std::make_unique_for_overwrite<char[]>(size)),
+        size_(size),
+        plus_(plus) {}
 
   /// Whether there was room. `next` is the offset of the entry after this one.
-  bool add(const std::string& name, const fuse_entry_param& entry, std::uint64_t next) {
-    char* const start = buffer_.data() + used_;
-    const auto room = buffer_.size() - used_;
+  bool add(std::string_view name, const fuse_entry_param& entry, std::uint64_t next) {
+    name_.at(name.copy(name_.data(), format::kMaxNameSize)) = '\0';
+    char* const start = buffer_.get() + used_;
+    const auto room = size_ - used_;
     const auto offset = static_cast<off_t>(next);
     const auto needed =
-        plus_ ? fuse_add_direntry_plus(request_, start, room, name.c_str(), &entry, offset)
-              : fuse_add_direntry(request_, start, room, name.c_str(), &entry.attr, offset);
+        plus_ ? fuse_add_direntry_plus(request_, start, room, name_.data(), &entry, offset)
+              : fuse_add_direntry(request_, start, room, name_.data(), &entry.attr, offset);
     if (needed > room) return false;
     used_ += needed;
     return true;
   }
 
-  void reply() { fuse_reply_buf(request_, buffer_.data(), used_); }
+  void reply() { fuse_reply_buf(request_, buffer_.get(), used_); }
 
  private:
   fuse_req_t request_;
-  std::vector<char> buffer_;
+  std::unique_ptr<char[]> buffer_;  // whole pages, of which most listings need little
+  std::size_t size_;
   std::size_t used_ = 0;
+  std::array<char, format::kMaxNameSize + 1> name_{};  // as libfuse takes it
   bool plus_;
 };
 
@@ -231,7 +239,7 @@ void Operations::readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, 
     if (!child) continue;  // a whiteout
     const auto entry = plus ? listed_entry(*child)
                             : bare_entry(format::to_integer(number), type_bits(child->type()));
-    if (!listing.add(std::string(name), entry, position + 1)) break;
+    if (!listing.add(name, entry, position + 1)) break;
   }
   listing.reply();
 }

@@ -88,7 +88,8 @@ void complete(Options& options) {
 build::ConvertResult convert(Options& options, const format::LayoutName& name, Terminal& terminal) {
   fetch::Runtime runtime;
   const auto image = explaining(options.source, [&] {
-    return fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+    const auto source = parse_source(options.source);
+    return fetch::Image::open(runtime, source, options.image.options(source));
   });
   const auto layout = fetch::Layout::create(name.path);
   Progress progress(terminal, options.trace.empty() ? "Converting" : "Optimizing",

@@ -43,7 +43,8 @@ build::ExtractResult extract(fetch::Image& image, const Options& options, Termin
 void run(const Options& options, Terminal& terminal) {
   fetch::Runtime runtime;
   const auto image = explaining(options.source, [&] {
-    return fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+    const auto name = parse_source(options.source);
+    return fetch::Image::open(runtime, name, options.image.options(name));
   });
   const auto result = extract(*image, options, terminal);
   terminal.err << fmt::format("Extracted {} into {}: {}, {}.\n", image->name(),

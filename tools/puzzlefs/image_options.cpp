@@ -90,9 +90,9 @@ void ImageFlags::add_verity_to(Arguments& arguments) {
                  "Read only files that the kernel verifies; goes with --digest");
 }
 
-fetch::ImageOptions ImageFlags::options() const {
+fetch::ImageOptions ImageFlags::options(const format::ImageName& name) const {
   fetch::ImageOptions options;
-  options.registry = registry_.options();
+  if (std::holds_alternative<format::RegistryName>(name)) options.registry = registry_.options();
   options.http = registry_.http();
   if (const auto platform = platform_.platform()) options.platform = *platform;
   options.registry.deadline = parse_outage_policy(on_outage_);

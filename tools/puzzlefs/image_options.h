@@ -8,6 +8,7 @@
 #include "fetch/image.h"
 #include "fetch/registry.h"
 #include "format/error.h"
+#include "format/image_name.h"
 #include "puzzlefs/arguments.h"
 #include "puzzlefs/cache_flags.h"
 
@@ -46,8 +47,9 @@ class ImageFlags {
   void add_to(Arguments& arguments);
   void add_outage_to(Arguments& arguments);
   void add_verity_to(Arguments& arguments);
-  /// Throws UsageError. Paths are made absolute, for a daemon that works in "/".
-  fetch::ImageOptions options() const;
+  /// To open the image of that name; an image of a layout needs nothing of what is said of
+  /// registries. Throws UsageError. Paths are made absolute, for a daemon that works in "/".
+  fetch::ImageOptions options(const format::ImageName& name) const;
 
  private:
   RegistryFlags registry_;

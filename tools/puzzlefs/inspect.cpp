@@ -65,7 +65,8 @@ void print_json(Terminal& terminal, const build::Summary& of) {
 void run(const Options& options, Terminal& terminal) {
   fetch::Runtime runtime;
   const auto image = explaining(options.source, [&] {
-    return fetch::Image::open(runtime, parse_source(options.source), options.image.options());
+    const auto name = parse_source(options.source);
+    return fetch::Image::open(runtime, name, options.image.options(name));
   });
   const auto summary = build::summarize(*image);
   if (options.format == OutputFormat::kJson) return print_json(terminal, summary);

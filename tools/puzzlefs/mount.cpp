@@ -116,7 +116,7 @@ void make_absolute(std::filesystem::path& path) {
 void run(Options options) {
   InitPipe init_pipe(options.init_pipe);
   const auto name = parse_source(options.source);
-  auto image_options = options.image.options();
+  auto image_options = options.image.options(name);
   const auto ahead = options.ahead.options(image_options.offline);
   image_options.head_start = !ahead.trace;
   image_options.lazy_metadata = true;

@@ -32,7 +32,7 @@ struct UnpinOptions {
 
 void run_pin(const PinOptions& options, Terminal& terminal) {
   auto name = format::parse_registry_name(options.name);
-  const auto result = pin(name, options.image.options(), options.progress, terminal);
+  const auto result = pin(name, options.image.options(name), options.progress, terminal);
   name.digest.reset();
   print_transfer(terminal, OutputFormat::kText, {.done = "Pinned", .name = name.to_string()},
                  result);
