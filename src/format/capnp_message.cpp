@@ -4,6 +4,8 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <utility>
 
 #include "format/error.h"
 

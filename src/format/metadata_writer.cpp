@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <utility>
 
 #include "format/capnp_message.h"
 
@@ -179,11 +180,11 @@ void write_layers(CapnpMessage& out, const Form& form,
     const Place vector = element(vectors, layer, kInodeVector);
     const Place inodes =
         out.add_struct_list(pointer(vector, kInodeVector), layers[layer].size(), form.inode);
-    for (std::size_t i = 0; i < layers[layer].size(); ++i) {
-      const InodeRecord record = std::move(layers[layer][i]);
+    auto records = std::exchange(layers[layer], {});
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      const InodeRecord record = std::move(records[i]);
       write_inode(out, element(inodes, i, form.inode), form, record);
     }
-    layers[layer] = {};
   }
 }
 

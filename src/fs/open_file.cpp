@@ -18,6 +18,7 @@ OpenFile::OpenFile(const format::Inode& inode) : inode_(inode) {
     end += size;
     pieces_.push_back({.end = end, .index = i});
   }
+  pieces_.shrink_to_fit();
   if (end != inode.size()) {
     throw CorruptError("The image is malformed: inode " +
                        std::to_string(format::to_integer(inode.number())) +

@@ -183,7 +183,8 @@ void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info&
     return;
   }
   if (open_is_needless_) {
-    // Linux never asks again then, keeps what it has read, and reads without a handle.
+    // Linux never asks again then, keeps what it has read, and reads without a handle. The first
+    // close of a file asks once whether there is something to flush.
     fuse_reply_err(request, ENOSYS);
     return;
   }

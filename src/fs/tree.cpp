@@ -19,11 +19,24 @@ constexpr std::uint32_t kSmallDirectory = 32;
 constexpr blksize_t kBlockSize = 4096;
 constexpr std::uint64_t kStatBlockSize = 512;
 
+bool has_contents(const format::Inode& inode) {
+  const auto count = inode.chunk_count();
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (inode.chunk(i).size != 0) return true;
+  }
+  return false;
+}
+
 off_t size_of(const format::Inode& inode) {
   const auto size = inode.size();
   if (size > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
     throw CorruptError("Inode " + std::to_string(format::to_integer(inode.number())) +
                        " claims to be larger than any file can be.");
+  }
+  // Of an empty file the kernel reads nothing, so that nobody would notice.
+  if (size == 0 && has_contents(inode)) {
+    throw CorruptError("Inode " + std::to_string(format::to_integer(inode.number())) +
+                       " claims to be empty and has pieces.");
   }
   return static_cast<off_t>(size);
 }

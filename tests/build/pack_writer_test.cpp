@@ -187,7 +187,7 @@ TEST_F(Packs, ThatCannotBeWrittenAreAnError) {
 // A base of one pack that is hardly needed, so that what is needed of it is read.
 class BrokenBase : public Packs {
  protected:
-  BrokenBase() : metadata_(format::write_packed_metadata({{}}, stream_.contents)) {}
+  BrokenBase() : metadata_(format::write_packed_metadata({}, stream_.contents)) {}
 
   std::string failure(const std::function<Bytes(const format::PackedChunk&)>& read) const {
     const format::Metadata metadata(metadata_);

@@ -116,7 +116,7 @@ TEST(PackedMetadata, RefusesPiecesOfChunksThatAreNotThere) {
 void expect_refused(const std::function<void(PackedChunk&)>& change, const std::string& what) {
   auto contents = kContents;
   change(contents.chunks[1]);
-  const Bytes blob = write_packed_metadata({{root({})}}, contents);
+  const Bytes blob = write_packed_metadata({root({})}, contents);
   const Metadata metadata(blob);
   EXPECT_THROW(metadata.chunk(ChunkIndex{1}), CorruptError) << what;
   EXPECT_EQ(metadata.chunk(ChunkIndex{0}), kContents.chunks[0]) << what;
@@ -137,7 +137,7 @@ TEST(PackedMetadata, RefusesImpossibleChunks) {
 TEST(PackedMetadata, KeepsTheHotPartInsideThePack) {
   auto contents = kContents;
   contents.packs[0].hot_size = 5000;
-  const Bytes blob = write_packed_metadata({{root({})}}, contents);
+  const Bytes blob = write_packed_metadata({root({})}, contents);
   EXPECT_EQ(Metadata(blob).pack(0).hot_size, 1000U);
 }
 
@@ -145,14 +145,14 @@ TEST(PackedMetadata, KeepsTheHotPartInsideThePack) {
 TEST(PackedMetadata, ReadsATableThatIsNotSorted) {
   auto contents = kContents;
   std::swap(contents.chunks[0], contents.chunks[2]);
-  const Bytes blob = write_packed_metadata({{root({})}}, contents);
+  const Bytes blob = write_packed_metadata({root({})}, contents);
   const Metadata metadata(blob);
   for (std::uint32_t i = 0; i < 3; ++i)
     EXPECT_EQ(metadata.chunk(ChunkIndex{i}), contents.chunks[i]);
 }
 
 TEST(PackedMetadata, RefusesIndicesOutsideItsTables) {
-  const Bytes blob = write_packed_metadata({{root({})}}, kContents);
+  const Bytes blob = write_packed_metadata({root({})}, kContents);
   const Metadata metadata(blob);
   EXPECT_THROW(metadata.pack(2), CorruptError);
   EXPECT_THROW(metadata.chunk(ChunkIndex{3}), CorruptError);

@@ -31,7 +31,7 @@ class ReadFilesTest : public testing::Test {
  protected:
   ReadFilesTest() {
     std::vector<format::InodeRecord> inodes{test::directory(1, {}), file_of(2, kFew)};
-    for (std::uint64_t number = 3; number < 200; ++number) {
+    for (std::uint64_t number = 3; number < 7; ++number) {
       inodes.push_back(file_of(number, kMany));
     }
     blob_ = test::one_layer(std::move(inodes));
@@ -55,11 +55,24 @@ TEST_F(ReadFilesTest, KeepsTheTableOfALargeFile) {
   EXPECT_EQ(files_->get(3), files_->get(3));
 }
 
-TEST_F(ReadFilesTest, LetsGoOfTablesWhenThereAreMany) {
-  const std::weak_ptr<const OpenFile> first = files_->get(3);
-  for (std::uint64_t number = 4; number < 200; ++number) files_->get(number);
-  EXPECT_TRUE(first.expired());
-  EXPECT_EQ(files_->get(3)->size(), kMany);
+TEST_F(ReadFilesTest, LetsGoOfWhatWasNotReadForLongest) {
+  ReadFiles files(*metadata_, 3 * kMany);
+  const std::weak_ptr<const OpenFile> third = files.get(3);
+  const std::weak_ptr<const OpenFile> fourth = files.get(4);
+  files.get(5);
+  files.get(3);
+  files.get(6);
+  EXPECT_FALSE(third.expired());
+  EXPECT_TRUE(fourth.expired());
+  EXPECT_EQ(files.get(4)->size(), kMany);
+}
+
+TEST_F(ReadFilesTest, KeepsTheLastOneHoweverLarge) {
+  ReadFiles files(*metadata_, 1);
+  EXPECT_EQ(files.get(3), files.get(3));
+  const std::weak_ptr<const OpenFile> third = files.get(3);
+  files.get(4);
+  EXPECT_TRUE(third.expired());
 }
 
 }  // namespace

@@ -78,19 +78,6 @@ TEST_F(SessionTest, ReadsFromAnyOffset) {
   EXPECT_EQ(::pread(f.get(), part.data(), part.size(), 200000), 0);
 }
 
-TEST_F(SessionTest, ReadsAFileWhoseOtherOpenWasClosed) {
-  image_.mount({directory(1, {{2, "f"}}), file(2, {image_.whole_chunk("text")})});
-  const auto open_file = [&] {
-    return fetch::FileDescriptor(::open((image_ / "f").c_str(), O_RDONLY | O_CLOEXEC));
-  };
-  auto first = open_file();
-  const auto second = open_file();
-  first = fetch::FileDescriptor();
-  std::string text(4, '\0');
-  ASSERT_EQ(::read(second.get(), text.data(), text.size()), 4);
-  EXPECT_EQ(text, "text");
-}
-
 TEST_F(SessionTest, ServesALittleOfEachOfManyChunks) {
   std::vector<format::ChunkRef> pieces;
   std::string expected;

@@ -4,13 +4,17 @@
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+#include <utility>
 
 #include "../support/temp_dir.h"
 #include "fetch/layout.h"
 #include "format/error.h"
 #include "format/oci.h"
+#include "fs/open_file.h"
 #include "records.h"
 
 namespace puzzlefs::fs {
@@ -232,6 +236,49 @@ TEST(TreeLinks, CountInATreeThatIsACycle) {
                          directory(2, {{1, "up"}, {2, "self"}, {3, "g"}}), file(3)}));
   EXPECT_EQ(image.attributes(3).st_nlink, 2U);
   EXPECT_EQ(image.tree().totals().inodes, 3U);
+}
+
+/// A packed image of one file, inode 2, that has 5000 bytes and says that it has `claimed`.
+Bytes image_of_file_that_claims(std::uint64_t claimed) {
+  constexpr std::uint64_t kTrueSize = 5000;
+  format::PackedContents contents;
+  contents.packs = {{.digest = format::sha256(as_bytes("pack")), .size = kTrueSize, .hot_size = 0}};
+  contents.chunks = {{.digest = format::sha256(as_bytes("chunk")),
+                      .pack = 0,
+                      .offset = 0,
+                      .stored_size = kTrueSize,
+                      .size = kTrueSize}};
+  format::ChunkRef first;
+  first.index = format::ChunkIndex{0};
+  first.size = 2000;
+  auto second = first;
+  second.offset = 2000;
+  second.size = 3000;
+  auto blob =
+      format::write_packed_metadata({directory(1, {{2, "f"}}), file(2, {first, second})}, contents);
+  std::size_t found = 0;  // the size of the pack, which is the same, comes later
+  for (std::size_t at = 0; found == 0 && at + sizeof claimed <= blob.size(); at += sizeof claimed) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, blob.data() + at, sizeof word);
+    if (word == kTrueSize) found = at;
+  }
+  std::memcpy(blob.data() + found, &claimed, sizeof claimed);
+  return blob;
+}
+
+TEST(TreeSizes, AreNotZeroWhereThereArePieces) {
+  Image image(image_of_file_that_claims(0));
+  EXPECT_THROW(image.attributes(2), CorruptError);
+  EXPECT_EQ(Image(image_of_file_that_claims(5000)).attributes(2).st_size, 5000);
+}
+
+TEST(TreeSizes, MustBeThatOfThePiecesForAReader) {
+  for (const std::uint64_t claimed : {0, 4999, 5001}) {
+    const Image image(image_of_file_that_claims(claimed));
+    EXPECT_THROW(OpenFile(image.inode(2)), CorruptError) << claimed;
+  }
+  const Image image(image_of_file_that_claims(5000));
+  EXPECT_EQ(OpenFile(image.inode(2)).size(), 5000U);
 }
 
 TEST(TreeTotals, CountEachReachableInodeOnce) {

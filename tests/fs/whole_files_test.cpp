@@ -25,6 +25,16 @@ TEST_F(WholeFileModes, ReadsPiecesWhereThereIsNoWholeFile) {
   EXPECT_EQ(whole_files_.last_opened(), pieces_);
 }
 
+TEST_F(WholeFileModes, ReadsPiecesOfAFileWhoseOtherOpenWasClosed) {
+  mount();
+  auto first = open_f();
+  const auto second = open_f();
+  first = {};
+  std::string text(pieces_text().size(), '\0');
+  ASSERT_EQ(::pread(second.get(), text.data(), text.size(), 0), std::ssize(text));
+  EXPECT_EQ(text, pieces_text());
+}
+
 TEST_F(WholeFileModes, ReadsTheWholeFileInPlaceOfItsPieces) {
   whole_files_.offer(make_whole());
   mount();

@@ -1,6 +1,9 @@
 #include "puzzlefs/image_options.h"
 
 #include <charconv>
+#include <chrono>
+#include <string_view>
+#include <variant>
 
 #include "format/image_name.h"
 
