@@ -17,6 +17,10 @@ LARGEST = 4096  # bytes of a file
 FLAT = 1.25  # times as much for the largest tree as for the smallest one
 RUNS = 3  # it does not depend on how busy the machine is
 
+LIMITS = """What grows is what is known of each inode until the metadata is written, about 0.4 KiB: a message of Cap'n Proto begins
+with the list of all inodes, in which the chunks are named, so that it can only be written when all is read.
+"""
+
 
 def builders(puzzlefs):
     """Name → command line, as in building.py."""
@@ -65,7 +69,8 @@ medians, and the least and the most.
 |---|{'---|' * len(sizes)}
 {rows}
 
-{goals_table(goals(sizes))}"""
+{goals_table(goals(sizes))}
+{LIMITS}"""
 
 
 if __name__ == "__main__":

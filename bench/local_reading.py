@@ -26,6 +26,9 @@ IN_PARALLEL = f"{FILES}, {READERS} readers"
 COMPRESSED = f"{peers.CHUNKED}, compressed"
 WARM = 0.9  # of native
 
+LIMITS = """Again, the kernel answers from its page cache. It has squashfs and FUSE in single pages, ext4 and EROFS in larger folios.
+"""
+
 
 def write_large(path, mebibytes):
     """Every other MiB can be compressed to a half."""
@@ -151,7 +154,8 @@ again when the kernel may have kept it. Medians, the least and the most, and the
 |---|{'---|' * len(shown)}---|
 {rows}
 
-{goals_table(goals(results))}"""
+{goals_table(goals(results))}
+{LIMITS}"""
 
 
 if __name__ == "__main__":

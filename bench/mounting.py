@@ -23,6 +23,11 @@ class Mount(NamedTuple):
     mounted: dict  # MiB, as Mounted.memory()
     walked: dict
 
+LIMITS = """Of the time of a packed image more than half is that of any mount: the start of a process with OpenSSL (`puzzlefs
+--version` takes 5 ms) and its fork. Chunked images do not record link counts: the first look at a file walks all
+of the metadata, which stays in memory.
+"""
+
 
 def mount_once(walker, peer, image, point, probe):
     with peers.Mounted(peer, image, point, probe) as mount:
@@ -103,7 +108,8 @@ what it has mapped of an image in memory (shmem). {RUNS} runs each in turns; med
 |---|---|---|---|---|
 {rows}
 
-{goals_table(goals(results))}"""
+{goals_table(goals(results))}
+{LIMITS}"""
 
 
 if __name__ == "__main__":
