@@ -82,6 +82,18 @@ mkdir "$work/over"
 "$puzzlefs" build "$rootfs/etc/apt" "$work/over/layout" >/dev/null
 fails_with 2 'would hide it' "$puzzlefs" mount "$work/over/layout" "$work/over"
 
+step "libcurl is missed where it is needed, and only there"
+libcurl=$(ldconfig -p | awk '$1 == "libcurl.so.4" { print $NF; exit }')
+export libcurl
+# shellcheck disable=SC2016
+timeout 60 unshare --mount bash -euc '
+  mount --bind /dev/null "$libcurl"
+  "$puzzlefs" mount --cache-dir "$cache" "$image" "$mnt"
+  cmp "$mnt/etc/debian_version" "$rootfs/etc/debian_version"
+  "$puzzlefs" umount "$mnt"
+  if "$puzzlefs" tags localhost:1/image; then exit 1; fi' 2>"$work/libcurl" || fail "no mount without libcurl"
+grep -q 'Cannot load libcurl.*libcurl4' "$work/libcurl" || fail "no word of libcurl: $(<"$work/libcurl")"
+
 step "busy"
 mount_image "$image"
 exec 8<"$mnt/etc/debian_version"

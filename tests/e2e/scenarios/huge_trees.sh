@@ -115,6 +115,7 @@ mount_image "$work/layout:packed"
 [[ -e "$mnt/a file with a name of usual length 0" ]] || fail "the first file is not found"
 resident=$(awk '$1 == "VmRSS:" { print $2 }' "/proc/$(daemon_pid)/status")
 ((resident < 20 << 10)) || fail "the daemon has $resident KiB in memory"
+if find "/proc/$(daemon_pid)/fd" -lname '*data.mdb' | grep .; then fail "an image of a layout opened the index of names"; fi
 ! list_names "$mnt" >/dev/null 2>"$work/said" || fail "damaged metadata is believed"
 grep -q 'Input/output error' "$work/said" || fail "no error: $(<"$work/said")"
 wait_until is_listed
