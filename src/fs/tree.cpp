@@ -41,6 +41,15 @@ off_t size_of(const format::Inode& inode) {
   return static_cast<off_t>(size);
 }
 
+Tree::Totals packed_totals(const format::Metadata& metadata) {
+  Tree::Totals totals;
+  for (std::uint32_t layer = 0; layer < metadata.layer_count(); ++layer)
+    totals.inodes += metadata.inode_count(layer);
+  for (std::uint32_t pack = 0; pack < metadata.pack_count(); ++pack)
+    totals.bytes += metadata.pack(pack).size;
+  return totals;
+}
+
 }  // namespace
 
 mode_t type_bits(format::FileType type) {
@@ -126,6 +135,7 @@ struct stat Tree::attributes(const format::Inode& inode) {
 }
 
 Tree::Totals Tree::totals() {
+  if (metadata_.version() >= format::kPackedVersion) return packed_totals(metadata_);
   count_once();
   return totals_;
 }

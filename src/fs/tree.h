@@ -33,10 +33,13 @@ class Tree {
   /// counts are counted where they are not.
   struct stat attributes(const format::Inode& inode);
 
-  /// Totals for statfs(2): what can be reached from the root, counted at first use.
+  /// Totals for statfs(2). A packed image says what it has, and its bytes are those of its packs,
+  /// as squashfs and EROFS tell the size of their images. In version 3 it is what can be reached
+  /// from the root, counted at first use, and the bytes are those of regular files, each inode
+  /// once.
   struct Totals {
     std::uint64_t inodes = 0;
-    std::uint64_t bytes = 0;  // of regular files, each inode once
+    std::uint64_t bytes = 0;
   };
   Totals totals();
 

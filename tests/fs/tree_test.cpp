@@ -238,11 +238,13 @@ TEST(TreeLinks, CountInATreeThatIsACycle) {
   EXPECT_EQ(image.tree().totals().inodes, 3U);
 }
 
+constexpr std::uint64_t kPackSize = 6000;
+
 /// A packed image of one file, inode 2, that has 5000 bytes and says that it has `claimed`.
 Bytes image_of_file_that_claims(std::uint64_t claimed) {
   constexpr std::uint64_t kTrueSize = 5000;
   format::PackedContents contents;
-  contents.packs = {{.digest = format::sha256(as_bytes("pack")), .size = kTrueSize, .hot_size = 0}};
+  contents.packs = {{.digest = format::sha256(as_bytes("pack")), .size = kPackSize, .hot_size = 0}};
   contents.chunks = {{.digest = format::sha256(as_bytes("chunk")),
                       .pack = 0,
                       .offset = 0,
@@ -256,13 +258,11 @@ Bytes image_of_file_that_claims(std::uint64_t claimed) {
   second.size = 3000;
   auto blob =
       format::write_packed_metadata({directory(1, {{2, "f"}}), file(2, {first, second})}, contents);
-  std::size_t found = 0;  // the size of the pack, which is the same, comes later
-  for (std::size_t at = 0; found == 0 && at + sizeof claimed <= blob.size(); at += sizeof claimed) {
+  for (std::size_t at = 0; at + sizeof claimed <= blob.size(); at += sizeof claimed) {
     std::uint64_t word = 0;
     std::memcpy(&word, blob.data() + at, sizeof word);
-    if (word == kTrueSize) found = at;
+    if (word == kTrueSize) std::memcpy(blob.data() + at, &claimed, sizeof claimed);
   }
-  std::memcpy(blob.data() + found, &claimed, sizeof claimed);
   return blob;
 }
 
@@ -279,6 +279,12 @@ TEST(TreeSizes, MustBeThatOfThePiecesForAReader) {
   }
   const Image image(image_of_file_that_claims(5000));
   EXPECT_EQ(OpenFile(image.inode(2)).size(), 5000U);
+}
+
+TEST(TreeTotals, AreThoseThatAPackedImageSays) {
+  Image image(image_of_file_that_claims(5000));
+  EXPECT_EQ(image.tree().totals().inodes, 2U);
+  EXPECT_EQ(image.tree().totals().bytes, kPackSize);
 }
 
 TEST(TreeTotals, CountEachReachableInodeOnce) {
