@@ -17,7 +17,7 @@ LARGEST = 4096  # bytes of a file
 FLAT = 1.25  # times as much for the largest tree as for the smallest one
 RUNS = 3  # it does not depend on how busy the machine is
 
-LIMITS = """What grows is what is known of each inode until the metadata is written, about 0.4 KiB: a message of Cap'n Proto begins
+LIMITS = """What grows is what is known of each inode until the metadata is written, 0.4 to 0.5 KiB: a message of Cap'n Proto begins
 with the list of all inodes, in which the chunks are named, so that it can only be written when all is read.
 """
 
