@@ -1,6 +1,7 @@
 // The road of a build, top to bottom: the calling thread walks the tree, reads and cuts; the
-// threads of a writer hash, compress and store; then the files are laid over the chunks, and
-// metadata, manifest and tag are written, in this order.
+// threads of a writer hash, compress and store, while what is known of each inode goes to a spool;
+// then the files are laid over the chunks, and metadata, manifest and tag are written, in this
+// order.
 #include "build/build_image.h"
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,11 +20,12 @@
 #include "build/fastcdc.h"
 #include "build/file_reader.h"
 #include "build/image_documents.h"
-#include "build/link_counts.h"
+#include "build/inode_spool.h"
 #include "build/pack_writer.h"
+#include "build/scratch_file.h"
+#include "build/stream_chunks.h"
 #include "build/tree_walk.h"
 #include "build/trusted_files.h"
-#include "build/whole_pieces.h"
 #include "format/error.h"
 #include "format/metadata_writer.h"
 #include "format/oci.h"
@@ -33,19 +36,6 @@ namespace {
 
 // Buffers that wait or are filled while each thread holds one.
 constexpr unsigned kSpareBuffers = 4;
-
-// Where a file's contents lie in the stream.
-struct Extent {
-  std::size_t record;
-  std::uint64_t offset;
-  std::uint64_t size;
-};
-
-// A tree whose contents are in a stream.
-struct ReadTree {
-  std::vector<format::InodeRecord> inodes;
-  std::vector<Extent> extents;  // in stream order
-};
 
 // An image whose manifest is not written yet.
 struct BuiltImage {
@@ -60,7 +50,8 @@ struct Site {
   const BuildOptions& options;
   BaseImage* base;  // may be null
   unsigned threads;
-  BufferPool& buffers;
+
+  const format::Metadata* base_metadata() const { return base ? &base->metadata() : nullptr; }
 };
 
 void append_file(const WalkedFile& file, ContentStream& stream,
@@ -72,100 +63,180 @@ void append_file(const WalkedFile& file, ContentStream& stream,
   }
 }
 
-using IsKnown = decltype(FileVisitor::is_known);
+// A tree whose contents went into a stream.
+struct ReadTree {
+  InodeSpool inodes;
+  std::uint64_t content_bytes = 0;
+  std::uint64_t trusted_files = 0;
+  std::uint64_t trusted_pieces = 0;  // of these files
+  // How many names more than one an inode has, of those which have.
+  std::unordered_map<format::InodeNumber, std::uint32_t> more_links = {};
+};
 
-// `apart`: files that are long enough for it have chunks of their own, so that a reader of one file
-// fetches little else.
-ReadTree read_tree(const Site& site, ContentStream& stream, bool apart, IsKnown is_known = {}) {
-  ReadTree tree;
-  const format::Metadata* base = site.base != nullptr ? &site.base->metadata() : nullptr;
-  const auto on_file = [&](const WalkedFile& file) {
-    const auto size = static_cast<std::uint64_t>(file.status.st_size);
-    const bool is_apart = apart && size >= kMinChunkSize;
-    if (is_apart) stream.end_chunk();
-    tree.extents.push_back({file.record, stream.size(), size});
-    append_file(file, stream, site.options.on_progress);
-    if (is_apart) stream.end_chunk();
-  };
-  tree.inodes = walk_tree(site.rootfs, base, {.on_file = on_file, .is_known = std::move(is_known)});
-  stream.end_chunk();
-  return tree;
-}
+// Takes the tree that is walked into a stream and a spool.
+class TreeReader final : public TreeVisitor {
+ public:
+  // `trusted` may be null.
+  TreeReader(const Site& site, ContentStream& stream, TrustedFiles* trusted)
+      : site_(site),
+        stream_(stream),
+        trusted_(trusted),
+        is_packed_(site.options.layout == ImageLayout::kPacked),
+        tree_{InodeSpool(site.layout.path())} {}
 
-// Gives each file the pieces of chunks that its extent covers. `chunks` are the stream, as whole
-// pieces.
-void lay_over_chunks(const std::vector<format::ChunkRef>& chunks, ReadTree& tree) {
-  auto chunk = chunks.begin();
-  std::uint64_t chunk_offset = 0;  // in the stream
-  for (const Extent& extent : std::exchange(tree.extents, {})) {
-    std::uint64_t at = extent.offset;
-    const std::uint64_t end = extent.offset + extent.size;
-    while (at < end) {
-      while (chunk_offset + chunk->size <= at) chunk_offset += (chunk++)->size;
-      format::ChunkRef piece = *chunk;
-      piece.offset = at - chunk_offset;
-      piece.size = std::min(end, chunk_offset + chunk->size) - at;
-      tree.inodes[extent.record].chunks.push_back(piece);
-      at += piece.size;
+  ReadTree read() {
+    walk_tree(site_.rootfs, site_.base_metadata(), *this);
+    stream_.end_chunk();
+    tree_.content_bytes = stream_.size();
+    if (trusted_ != nullptr) {
+      tree_.trusted_files = trusted_->count();
+      tree_.trusted_pieces = trusted_->pieces();
     }
+    tree_.inodes.sort();
+    return std::move(tree_);
   }
+
+ private:
+  bool is_known(const struct stat& status, const format::Inode& base) override {
+    if (trusted_ == nullptr) return false;
+    auto pieces = trusted_->take(status, base);
+    if (pieces) pieces_ = *std::move(pieces);
+    return pieces.has_value();
+  }
+
+  void on_file(const WalkedFile& file) override {
+    const auto size = static_cast<std::uint64_t>(file.status.st_size);
+    // A reader of one packed file then fetches little else.
+    const bool is_apart = is_packed_ && size >= kMinChunkSize;
+    if (is_apart) stream_.end_chunk();
+    contents_ = {stream_.size(), size};
+    append_file(file, stream_, site_.options.on_progress);
+    if (is_apart) stream_.end_chunk();
+  }
+
+  void on_inode(format::InodeRecord inode) override {
+    // A packed tree is all in one layer.
+    if (is_packed_ && inode.type == format::FileType::kWhiteout) return;
+    inode.chunks = std::exchange(pieces_, {});
+    tree_.inodes.add({std::move(inode), std::exchange(contents_, {})});
+  }
+
+  void on_link(format::InodeNumber number) override { ++tree_.more_links[number]; }
+
+  const Site& site_;
+  ContentStream& stream_;
+  TrustedFiles* const trusted_;
+  const bool is_packed_;
+  ReadTree tree_;
+  // Of the file whose inode comes next.
+  Extent contents_;
+  std::vector<format::ChunkRef> pieces_;
+};
+
+// What an image records of the inodes of a tree besides what the walk has seen.
+struct Recording {
+  const StreamChunks& chunks;
+  // Where the chunks of the base are, which pieces of trusted files name.
+  const std::vector<format::ChunkIndex>& base_chunks;
+  TimestampRule timestamps;
+  bool records_links = false;
+};
+
+format::InodeRecord finish_inode(ReadTree& tree, std::uint32_t place, const Recording& recording) {
+  auto [record, contents] = tree.inodes.get(place);
+  for (format::ChunkRef& piece : record.chunks)
+    piece.index = recording.base_chunks[format::to_integer(piece.index)];
+  if (contents.size > 0) record.chunks = recording.chunks.pieces(contents.offset, contents.size);
+  record.mtime = recorded_time(recording.timestamps, record.mtime);
+  const auto links = tree.more_links.find(record.ino);
+  if (links != tree.more_links.end()) record.link_count += links->second;
+  if (!recording.records_links) record.link_count = 0;
+  return record;
 }
 
-void sort_by_number(std::vector<format::InodeRecord>& inodes) {
-  std::sort(inodes.begin(), inodes.end(),
-            [](const auto& a, const auto& b) { return a.ino < b.ino; });
+// `recording` and what it refers to must outlive the source.
+format::LayerSource source_of(ReadTree& tree, const Recording& recording) {
+  return {.count = tree.inodes.size(),
+          .is_long = recording.records_links,
+          .inode = [&](std::uint32_t place) { return finish_inode(tree, place, recording); }};
 }
 
-// The records of one layer of an image.
-std::vector<format::InodeRecord> layer_records(const format::Metadata& metadata,
-                                               std::uint32_t layer) {
-  std::vector<format::InodeRecord> records;
+format::LayerSource source_of(const format::Metadata& metadata, std::uint32_t layer) {
+  const auto record = [&metadata, layer](std::uint32_t place) {
+    return format::to_record(metadata.inode(layer, place));
+  };
   const std::uint32_t count = metadata.inode_count(layer);
-  records.reserve(count);
-  for (std::uint32_t i = 0; i < count; ++i)
-    records.push_back(format::to_record(metadata.inode(layer, i)));
-  return records;
+  bool is_long = false;
+  for (std::uint32_t place = 0; place < count && !is_long; ++place) {
+    const format::Inode inode = metadata.inode(layer, place);
+    is_long = inode.mtime() != 0 || inode.link_count() != 0;
+  }
+  return {.count = count, .is_long = is_long, .inode = record};
 }
 
-// The metadata of the tree, whose inodes ascend by number: a layer of its own, or one upon those of
-// the base. A base that has an equal layer already is what the tree looks like.
-Bytes make_metadata(std::vector<format::InodeRecord> inodes,
-                    const std::vector<format::VerityRecord>& verity, const format::Metadata* base) {
-  std::vector<std::vector<format::InodeRecord>> layers;
-  if (base == nullptr) {
-    layers.push_back(std::move(inodes));
-    return format::write_metadata(std::move(layers), verity);
-  }
-  for (std::uint32_t layer = 0; layer < base->layer_count(); ++layer)
-    layers.push_back(layer_records(*base, layer));
-  if (std::find(layers.begin(), layers.end(), inodes) == layers.end())
-    layers.insert(layers.begin(), std::move(inodes));
+bool are_equal(const format::LayerSource& a, const format::LayerSource& b) {
+  if (a.count != b.count) return false;
+  for (std::uint32_t place = 0; place < a.count; ++place)
+    if (a.inode(place) != b.inode(place)) return false;
+  return true;
+}
 
+// The layers of an image of the tree: one of its own, upon those of the base. A base that has an
+// equal layer already is what the tree looks like.
+std::vector<format::LayerSource> layers_upon(const format::Metadata* base,
+                                             format::LayerSource tree) {
+  std::vector<format::LayerSource> layers;
+  for (std::uint32_t layer = 0; base != nullptr && layer < base->layer_count(); ++layer)
+    layers.push_back(source_of(*base, layer));
+  const bool is_new = std::none_of(layers.begin(), layers.end(),
+                                   [&tree](const auto& layer) { return are_equal(layer, tree); });
+  if (is_new) layers.insert(layers.begin(), std::move(tree));
+  return layers;
+}
+
+// With those of the base.
+std::vector<format::VerityRecord> all_verity(const std::vector<format::VerityRecord>& verity,
+                                             const format::Metadata* base) {
+  if (base == nullptr) return verity;
   std::map<format::Digest, format::Digest> all(verity.begin(), verity.end());
   for (std::uint32_t i = 0; i < base->verity_count(); ++i) all.insert(base->verity_at(i));
-  return format::write_metadata(std::move(layers), {all.begin(), all.end()});
+  return {all.begin(), all.end()};
+}
+
+BufferPool make_buffers(const Site& site) {
+  return {site.threads + kSpareBuffers, ContentStream::kBufferSize};
+}
+
+std::pair<ReadTree, StoredChunks> store_chunked(const Site& site) {
+  BufferPool buffers = make_buffers(site);
+  ChunkWriter writer(site.layout, site.options.compress, site.threads);
+  ContentStream stream(buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
+  ReadTree tree = TreeReader(site, stream, nullptr).read();
+  return {std::move(tree), writer.finish()};
 }
 
 BuiltImage build_chunked(const Site& site) {
   const BuildOptions& options = site.options;
-  ChunkWriter writer(site.layout, options.compress, site.threads);
-  ContentStream stream(site.buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
-  ReadTree tree = read_tree(site, stream, false);
-  const StoredChunks stored = writer.finish();
-  lay_over_chunks(whole_pieces(stored.chunks), tree);
-  apply_timestamps(options.timestamps.value_or(TimestampRule{Timestamps::kZero}), tree.inodes);
-  sort_by_number(tree.inodes);
-  if (options.timestamps) count_links(tree.inodes);
+  auto [tree, stored] = store_chunked(site);
+  const StreamChunks chunks(whole_pieces(stored.chunks));
+  const std::vector<format::ChunkIndex> base_chunks;  // no file was trusted
+  const Recording recording{
+      .chunks = chunks,
+      .base_chunks = base_chunks,
+      .timestamps = options.timestamps.value_or(TimestampRule{Timestamps::kZero}),
+      .records_links = options.timestamps.has_value()};
+  ScratchSegments memory(site.layout.path());
+  const auto metadata =
+      format::write_metadata(layers_upon(site.base_metadata(), source_of(tree, recording)),
+                             all_verity(stored.verity, site.base_metadata()), memory);
 
   BuiltImage built;
   built.result.inodes = tree.inodes.size();
-  built.result.content_bytes = stream.size();
+  built.result.content_bytes = tree.content_bytes;
   built.result.chunks = stored.chunks.size();
   built.result.distinct_chunks = stored.verity.size();
   built.result.new_blobs = stored.new_blobs;
   built.result.new_bytes = stored.new_bytes;
-  const Bytes metadata = make_metadata(std::move(tree.inodes), stored.verity,
-                                       site.base != nullptr ? &site.base->metadata() : nullptr);
   built.manifest = write_chunked_documents(site.layout, metadata, stored.chunks, options.compress);
   return built;
 }
@@ -176,54 +247,49 @@ std::optional<PackBase> pack_base(BaseImage* base) {
                   [base](const format::PackedChunk& chunk) { return base->read_stored(chunk); }};
 }
 
-BuiltImage build_packed(const Site& site) {
+std::pair<ReadTree, PackedStream> store_packed(const Site& site) {
   const BuildOptions& options = site.options;
+  BufferPool buffers = make_buffers(site);
   PackWriter writer(site.layout,
                     {.level = options.level,
                      .threads = site.threads,
                      .pack_size = options.pack_size,
                      .max_packs = options.max_packs},
                     pack_base(site.base));
-  ContentStream stream(site.buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
+  ContentStream stream(buffers, [&](Slice chunk) { writer.add(std::move(chunk)); });
   std::optional<TrustedFiles> trusted;
-  IsKnown is_known;
-  if (options.trust_mtime && site.base != nullptr) {
-    trusted.emplace(site.base->metadata(), writer);
-    is_known = [&trusted](std::size_t record, const struct stat& status,
-                          const format::Inode& base) {
-      return trusted->take(record, status, base);
-    };
-  }
-  ReadTree tree = read_tree(site, stream, true, std::move(is_known));
-  const PackedStream packed = writer.finish();
+  if (options.trust_mtime && site.base != nullptr) trusted.emplace(site.base->metadata(), writer);
+  ReadTree tree = TreeReader(site, stream, trusted ? &*trusted : nullptr).read();
+  return {std::move(tree), writer.finish()};
+}
+
+BuiltImage build_packed(const Site& site) {
+  const BuildOptions& options = site.options;
+  auto [tree, packed] = store_packed(site);
   const auto& packs = packed.contents.packs;
   for (std::uint32_t pack = 0; pack < packed.kept_packs; ++pack)
     site.base->require_pack(packs[pack]);
 
-  lay_over_chunks(whole_pieces(packed), tree);
-  if (trusted) trusted->give(packed.base_chunks, tree.inodes);
-  // The tree is all in one layer.
-  std::erase_if(tree.inodes, [](const format::InodeRecord& inode) {
-    return inode.type == format::FileType::kWhiteout;
-  });
-  sort_by_number(tree.inodes);
-  apply_timestamps(options.timestamps.value_or(TimestampRule{Timestamps::kKeep}), tree.inodes);
-  count_links(tree.inodes);
+  const StreamChunks chunks(whole_pieces(packed));
+  const Recording recording{
+      .chunks = chunks,
+      .base_chunks = packed.base_chunks,
+      .timestamps = options.timestamps.value_or(TimestampRule{Timestamps::kKeep}),
+      .records_links = true};
+  ScratchSegments memory(site.layout.path());
+  const auto metadata =
+      format::write_packed_metadata(source_of(tree, recording), packed.contents, memory);
 
   BuiltImage built;
   built.result.inodes = tree.inodes.size();
-  built.result.content_bytes = stream.size();
-  built.result.chunks = packed.chunks.size();
-  if (trusted) {
-    built.result.trusted_files = trusted->count();
-    built.result.chunks += trusted->pieces();
-  }
+  built.result.content_bytes = tree.content_bytes;
+  built.result.trusted_files = tree.trusted_files;
+  built.result.chunks = packed.chunks.size() + tree.trusted_pieces;
   built.result.distinct_chunks = packed.contents.chunks.size();
   built.result.new_blobs = packed.new_packs;
   built.result.new_bytes = packed.new_bytes;
   built.result.replaced_packs = packed.replaced_packs;
   built.result.moved_bytes = packed.moved_bytes;
-  const Bytes metadata = format::write_packed_metadata(std::move(tree.inodes), packed.contents);
   built.manifest = write_packed_documents(site.layout, metadata, packs, options.level > 0);
   return built;
 }
@@ -250,9 +316,7 @@ unsigned thread_count(const BuildOptions& options) {
 BuildResult build_image(const std::filesystem::path& rootfs, const fetch::Layout& layout,
                         const std::string& tag, const BuildOptions& options) {
   const auto base = open_base(layout, options);
-  const unsigned threads = thread_count(options);
-  BufferPool buffers(threads + kSpareBuffers, ContentStream::kBufferSize);
-  const Site site{rootfs, layout, options, base.get(), threads, buffers};
+  const Site site{rootfs, layout, options, base.get(), thread_count(options)};
   auto [manifest, result] =
       options.layout == ImageLayout::kPacked ? build_packed(site) : build_chunked(site);
 

@@ -11,8 +11,9 @@
 #include "build/chunk_order.h"
 #include "build/chunk_writer.h"
 #include "build/image_documents.h"
+#include "build/scratch_file.h"
+#include "build/stream_chunks.h"
 #include "build/tree_records.h"
-#include "build/whole_pieces.h"
 #include "fetch/blob_store.h"
 #include "fetch/outcome.h"
 #include "format/chunk_codec.h"
@@ -87,9 +88,8 @@ Converted to_chunked(const Site& site, const ChunkOrder& order, Inodes& tree) {
   converted.result.chunks = stored.verity.size();
   converted.result.new_blobs = stored.new_blobs;
   converted.result.new_bytes = stored.new_bytes;
-  std::vector<Inodes> layers;
-  layers.push_back(std::move(tree));
-  const Bytes metadata = format::write_metadata(std::move(layers), stored.verity);
+  ScratchSegments memory(site.target.path());
+  const auto metadata = format::write_metadata({format::source_of(tree)}, stored.verity, memory);
   converted.manifest = write_chunked_documents(site.target, metadata, stored.chunks, compress);
   return converted;
 }
@@ -115,7 +115,9 @@ Converted to_packed(const Site& site, const ChunkOrder& order, Inodes& tree) {
   converted.result.kept_packs = packed.kept_packs;
   converted.result.replaced_packs = packed.replaced_packs;
   converted.result.moved_bytes = packed.moved_bytes;
-  const Bytes metadata = format::write_packed_metadata(std::move(tree), packed.contents);
+  ScratchSegments memory(site.target.path());
+  const auto metadata =
+      format::write_packed_metadata(format::source_of(tree), packed.contents, memory);
   converted.manifest =
       write_packed_documents(site.target, metadata, packed.contents.packs, options.level > 0);
   return converted;

@@ -43,15 +43,14 @@ fetch::FileDescriptor open_subdirectory(int parent, const char* name) {
 }
 
 DirectoryStack::DirectoryStack(fetch::FileDescriptor root, std::string root_path) {
-  levels_.push_back({.name = std::move(root_path), .fd = std::move(root)});
+  const struct stat status = status_of(root.get(), root_path);
+  levels_.push_back({std::move(root_path), std::move(root), status});
 }
 
 void DirectoryStack::enter(const std::string& name) {
   Level level{.name = name, .fd = open_subdirectory(fd(), name.c_str())};
   if (!level.fd) throw_errno("open the directory " + path_of(name));
-  const struct stat status = status_of(level.fd.get(), path_of(name));
-  level.device = status.st_dev;
-  level.inode = status.st_ino;
+  level.status = status_of(level.fd.get(), path_of(name));
   levels_.push_back(std::move(level));
   if (depth() > kOpenLevels) levels_[depth() - kOpenLevels].fd = {};
 }
@@ -70,7 +69,7 @@ void DirectoryStack::reopen_deepest() {
     level.fd = open_subdirectory(levels_[at - 1].fd.get(), level.name.c_str());
     if (!level.fd) throw_errno("open the directory " + path_to(at) + " again");
     const struct stat status = status_of(level.fd.get(), path_to(at));
-    if (status.st_dev != level.device || status.st_ino != level.inode) {
+    if (status.st_dev != level.status.st_dev || status.st_ino != level.status.st_ino) {
       throw Error(EBUSY,
                   "The directory " + path_to(at) +
                       " was replaced while it was in use; try again when nothing changes it.");

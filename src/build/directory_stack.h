@@ -2,7 +2,7 @@
 // extraction move through trees of any depth without following a link or leaving the tree.
 #pragma once
 
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include <string>
 #include <string_view>
@@ -16,7 +16,7 @@ namespace puzzlefs::build {
 /// of the root and of the deepest levels; others are opened again on the way back up.
 class DirectoryStack {
  public:
-  /// `root_path` is for messages.
+  /// `root_path` is for messages. Throws Error.
   DirectoryStack(fetch::FileDescriptor root, std::string root_path);
 
   /// Goes down into the directory `name` of the current one. A symbolic link or anything else that
@@ -28,6 +28,8 @@ class DirectoryStack {
   /// The current directory.
   int fd() const { return levels_.back().fd.get(); }
   int root_fd() const { return levels_.front().fd.get(); }
+  /// Its status as it was entered.
+  const struct stat& status() const { return levels_.back().status; }
   /// How many levels the current directory lies below the root.
   std::size_t depth() const { return levels_.size() - 1; }
 
@@ -42,8 +44,7 @@ class DirectoryStack {
   struct Level {
     std::string name;  // the root's is its path
     fetch::FileDescriptor fd;
-    dev_t device = 0;
-    ino_t inode = 0;
+    struct stat status {};
   };
 
   std::string path_to(std::size_t depth) const;

@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "build/blob_file.h"
+#include "format/digest.h"
 #include "format/verity.h"
 #include "format/zstd_frame.h"
 
@@ -15,10 +17,12 @@ namespace {
 // packs.
 constexpr int kMetadataLevel = 9;
 
-format::Descriptor write_metadata_blob(const fetch::Layout& layout, std::string_view media_type,
-                                       const Bytes& bytes) {
-  auto layer = write_blob(layout, media_type, bytes);
-  layer.annotations.emplace(format::kVerityAnnotation, format::verity_digest(bytes).hex());
+format::Descriptor describe(std::string_view media_type, const format::Digest& digest,
+                            std::uint64_t size) {
+  format::Descriptor layer;
+  layer.media_type = media_type;
+  layer.digest = digest;
+  layer.size = size;
   return layer;
 }
 
@@ -30,27 +34,48 @@ std::string write_manifest(const fetch::Layout& layout, std::vector<format::Desc
   return format::to_json_text(manifest);
 }
 
-format::Descriptor describe(std::string_view media_type, const format::Digest& digest,
-                            std::uint64_t size) {
-  format::Descriptor layer;
-  layer.media_type = media_type;
-  layer.digest = digest;
-  layer.size = size;
+format::Descriptor describe_metadata(std::string_view media_type, const WrittenBlob& blob) {
+  auto layer = describe(media_type, blob.digest, blob.size);
+  layer.annotations.emplace(format::kVerityAnnotation, blob.verity.hex());
   return layer;
 }
 
-format::Descriptor write_packed_metadata_blob(const fetch::Layout& layout, const Bytes& metadata,
-                                              bool compress) {
-  const auto frame = compress ? format::FrameCompressor(kMetadataLevel).compress(metadata)
-                              : std::optional<Bytes>();
+format::Descriptor write_metadata_blob(const fetch::Layout& layout,
+                                       const format::CapnpMessage& metadata) {
+  BlobFile file(layout);
+  metadata.write_to([&file](ByteView part) { file.append(part); });
+  return describe_metadata(format::kRootfsType, file.finish());
+}
+
+// Nothing if it is not worth it.
+std::optional<format::Descriptor> compress_metadata_blob(const fetch::Layout& layout,
+                                                         const format::CapnpMessage& metadata) {
+  const std::uint64_t size = metadata.size();
+  format::Sha256 hash;
+  format::VerityHasher verity;
+  BlobFile file(layout);
+  format::FrameStream frame(kMetadataLevel, size, [&file](ByteView part) { file.append(part); });
+  metadata.write_to([&](ByteView part) {
+    hash.update(part);
+    verity.update(part);
+    frame.write(part);
+  });
+  frame.finish();
   // The pieces of a huge file without contents are all the same.
-  const bool is_taken = frame && format::may_unfold(frame->size(), metadata.size());
-  if (!is_taken) return write_metadata_blob(layout, format::kRootfsType, metadata);
-  auto layer = write_metadata_blob(layout, format::kRootfsZstdType, *frame);
-  layer.annotations.emplace(format::kPlainDigestAnnotation, format::sha256(metadata).to_string());
-  layer.annotations.emplace(format::kPlainSizeAnnotation, std::to_string(metadata.size()));
-  layer.annotations.emplace(format::kPlainVerityAnnotation, format::verity_digest(metadata).hex());
+  if (file.size() >= size || !format::may_unfold(file.size(), size)) return std::nullopt;
+
+  auto layer = describe_metadata(format::kRootfsZstdType, file.finish());
+  layer.annotations.emplace(format::kPlainDigestAnnotation, hash.finish().to_string());
+  layer.annotations.emplace(format::kPlainSizeAnnotation, std::to_string(size));
+  layer.annotations.emplace(format::kPlainVerityAnnotation, verity.finish().hex());
   return layer;
+}
+
+format::Descriptor write_packed_metadata_blob(const fetch::Layout& layout,
+                                              const format::CapnpMessage& metadata, bool compress) {
+  auto layer =
+      compress ? compress_metadata_blob(layout, metadata) : std::optional<format::Descriptor>();
+  return layer ? *std::move(layer) : write_metadata_blob(layout, metadata);
 }
 
 }  // namespace
@@ -62,18 +87,20 @@ format::Descriptor write_blob(const fetch::Layout& layout, std::string_view medi
   return descriptor;
 }
 
-std::string write_chunked_documents(const fetch::Layout& layout, const Bytes& metadata,
+std::string write_chunked_documents(const fetch::Layout& layout,
+                                    const format::CapnpMessage& metadata,
                                     const std::vector<StoredChunk>& chunks, bool compress) {
   std::vector<format::Descriptor> layers;
   layers.reserve(chunks.size() + 1);
-  layers.push_back(write_metadata_blob(layout, format::kRootfsType, metadata));
+  layers.push_back(write_metadata_blob(layout, metadata));
   const auto media_type = compress ? format::kFiledataZstdType : format::kFiledataType;
   for (const StoredChunk& chunk : chunks)
     layers.push_back(describe(media_type, chunk.digest, chunk.stored_size));
   return write_manifest(layout, std::move(layers));
 }
 
-std::string write_packed_documents(const fetch::Layout& layout, const Bytes& metadata,
+std::string write_packed_documents(const fetch::Layout& layout,
+                                   const format::CapnpMessage& metadata,
                                    const std::vector<format::Pack>& packs, bool compress) {
   std::vector<format::Descriptor> layers;
   layers.reserve(packs.size() + 1);

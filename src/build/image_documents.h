@@ -20,11 +20,13 @@ format::Descriptor write_blob(const fetch::Layout& layout, std::string_view medi
 /// Write the blobs that a manifest names besides chunks or packs, and give its text. Chunks of a
 /// compressed build all have the one media type, those stored as they are too: a chunk's form
 /// stands in the metadata.
-std::string write_chunked_documents(const fetch::Layout& layout, const Bytes& metadata,
+std::string write_chunked_documents(const fetch::Layout& layout,
+                                    const format::CapnpMessage& metadata,
                                     const std::vector<StoredChunk>& chunks, bool compress);
 /// `metadata` is that of `packs`; it is compressed where that makes it smaller, unless `compress`
 /// is false.
-std::string write_packed_documents(const fetch::Layout& layout, const Bytes& metadata,
+std::string write_packed_documents(const fetch::Layout& layout,
+                                   const format::CapnpMessage& metadata,
                                    const std::vector<format::Pack>& packs, bool compress);
 
 /// Writes the manifest, whose blobs are all there, and lets `tag` name it once all is on the disk.

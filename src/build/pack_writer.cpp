@@ -182,7 +182,7 @@ void PackWriter::finish_pack() {
 
 void PackWriter::finish_hot() {
   finish_pack();
-  for (FinishedPack& finished : packs_) finished.pack.hot_size = finished.pack.size;
+  hot_packs_ = packs_.size();
 }
 
 void PackWriter::fail(std::exception_ptr error) {
@@ -251,12 +251,14 @@ void PackWriter::list_packs(const std::vector<bool>& kept, PackedStream& result)
     if (const auto recorded = base_->metadata.verity(digest)) verity.emplace(digest, *recorded);
   }
   result.kept_packs = static_cast<std::uint32_t>(packs.size());
-  for (const FinishedPack& finished : packs_) {
-    packs.push_back(finished.pack);
-    verity.emplace(finished.pack.digest, finished.verity);
-    if (!finished.is_new) continue;
+  for (std::size_t i = 0; i < packs_.size(); ++i) {
+    const WrittenBlob& pack = packs_[i];
+    packs.push_back(
+        {.digest = pack.digest, .size = pack.size, .hot_size = i < hot_packs_ ? pack.size : 0});
+    verity.emplace(pack.digest, pack.verity);
+    if (!pack.is_new) continue;
     ++result.new_packs;
-    result.new_bytes += finished.pack.size;
+    result.new_bytes += pack.size;
   }
   result.contents.verity.assign(verity.begin(), verity.end());
 }

@@ -15,8 +15,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "build/blob_file.h"
 #include "build/buffer_pool.h"
-#include "build/pack_file.h"
 #include "build/pack_plan.h"
 #include "fetch/layout.h"
 #include "format/digest.h"
@@ -137,8 +137,9 @@ class PackWriter {
   std::vector<std::size_t> stream_;            // places in distinct_
   std::vector<format::PackedChunk> distinct_;  // the base's first; new packs count from base_packs_
   std::vector<bool> is_live_;                  // of distinct_: the stream has it
-  std::optional<PackFile> open_pack_;
-  std::vector<FinishedPack> packs_;
+  std::optional<BlobFile> open_pack_;
+  std::vector<WrittenBlob> packs_;
+  std::size_t hot_packs_ = 0;  // the first of packs_ that hold nothing but hot chunks
 
   std::vector<std::jthread> threads_;  // last: they use all above until they are joined
 };

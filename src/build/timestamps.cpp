@@ -11,12 +11,17 @@
 #include "format/nanoseconds.h"
 
 namespace puzzlefs::build {
-void apply_timestamps(const TimestampRule& rule, std::vector<format::InodeRecord>& inodes) {
-  const std::int64_t latest = format::to_nanoseconds({.tv_sec = rule.epoch, .tv_nsec = 0});
-  for (format::InodeRecord& inode : inodes) {
-    if (rule.kind == Timestamps::kZero) inode.mtime = 0;
-    if (rule.kind == Timestamps::kClamp) inode.mtime = std::min(inode.mtime, latest);
+
+std::int64_t recorded_time(const TimestampRule& rule, std::int64_t mtime) {
+  switch (rule.kind) {
+    case Timestamps::kKeep:
+      return mtime;
+    case Timestamps::kClamp:
+      return std::min(mtime, format::to_nanoseconds({.tv_sec = rule.epoch, .tv_nsec = 0}));
+    case Timestamps::kZero:
+      return 0;
   }
+  return 0;
 }
 
 std::optional<std::int64_t> source_date_epoch() {

@@ -3,9 +3,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <vector>
-
-#include "format/metadata_writer.h"
 
 namespace puzzlefs::build {
 
@@ -20,7 +17,8 @@ struct TimestampRule {
   std::int64_t epoch = 0;  // seconds since 1970, of kClamp
 };
 
-void apply_timestamps(const TimestampRule& rule, std::vector<format::InodeRecord>& inodes);
+/// The time of modification to be recorded for `mtime`, both in nanoseconds since 1970.
+std::int64_t recorded_time(const TimestampRule& rule, std::int64_t mtime);
 
 /// The time that $SOURCE_DATE_EPOCH says, in seconds since 1970; nothing if it is not set or empty.
 /// Throws UsageError if it is no such number.

@@ -54,6 +54,7 @@ InodeRecord make_record(InodeNumber number, const struct stat& status, const std
   record.gid = status.st_gid;
   record.permissions = status.st_mode & 07777;
   record.mtime = format::to_nanoseconds(status.st_mtim);
+  record.link_count = record.type == FileType::kDirectory ? 2 : 1;
   if (record.type == FileType::kCharacterDevice || record.type == FileType::kBlockDevice) {
     record.device = {.major = major(status.st_rdev), .minor = minor(status.st_rdev)};
   }
@@ -69,82 +70,81 @@ std::string read_link(int directory, const std::string& name, const std::string&
 
 class Walk {
  public:
-  Walk(DirectoryStack directories, const format::Metadata* base, const FileVisitor& visitor)
-      : directories_(std::move(directories)), base_(base), numbers_(base), visitor_(visitor) {}
+  Walk(DirectoryStack directories, const format::Metadata* base, TreeVisitor& visitor)
+      : directories_(std::move(directories)),
+        base_(base),
+        numbers_(base),
+        visitor_(visitor),
+        device_(directories_.status().st_dev) {}
 
-  std::vector<InodeRecord> run() {
-    take_root();
+  void run() {
+    take_directory(format::kRootInode);
     while (!pending_.empty()) {
       const Directory next = std::move(pending_.back());
       pending_.pop_back();
       while (directories_.depth() > next.parent_depth) directories_.leave();
       directories_.enter(next.name);
-      take_children(next.record, next.number);
+      take_directory(next.number);
     }
     for (const InodeNumber number : numbers_.whiteouts()) {
-      records_.push_back(
+      visitor_.on_inode(
           {.ino = number, .type = FileType::kWhiteout, .permissions = kWhiteoutPermissions});
     }
-    return std::move(records_);
   }
 
  private:
   // A directory that has its number; its children have not.
   struct Directory {
-    std::size_t record;
     InodeNumber number;
     std::size_t parent_depth;
     std::string name;
   };
 
-  void take_root() {
-    struct stat status {};
+  // The current directory, which has `number`: its children get theirs.
+  void take_directory(InodeNumber number) {
     const std::string path = directories_.path();
-    if (::fstat(directories_.fd(), &status) != 0) throw_errno("examine " + path);
-    device_ = status.st_dev;
-    records_.push_back(make_record(format::kRootInode, status, path));
-    records_.back().xattrs = read_xattrs(directories_.fd(), path);
-    take_children(0, format::kRootInode);
-  }
-
-  // Numbers the children of the current directory, which has `number` and of which `record` tells.
-  void take_children(std::size_t record, InodeNumber number) {
+    InodeRecord record = make_record(number, directories_.status(), path);
+    record.xattrs = read_xattrs(directories_.fd(), path);
     const std::vector<std::string> names = directories_.names();
     const BaseDirectory base = numbers_.enter(number, names);
-    std::vector<format::DirEntryRecord> entries;
-    entries.reserve(names.size());
+    record.entries.reserve(names.size());
     std::vector<Directory> subdirectories;
     for (const std::string& name : names) {
-      const std::string path = directories_.path_of(name);
-      struct stat status {};
-      if (::fstatat(directories_.fd(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
-        throw_errno("examine " + path);
-      }
+      const struct stat status = status_of(name);
       const auto [child, is_new] = numbers_.number_for(status, base, name);
-      entries.push_back({child, name});
-      if (!is_new) continue;
-
-      if (S_ISDIR(status.st_mode) && status.st_dev == device_) {
-        subdirectories.push_back({records_.size(), child, directories_.depth(), name});
+      record.entries.push_back({child, name});
+      if (S_ISDIR(status.st_mode)) ++record.link_count;
+      if (!is_new) {
+        visitor_.on_link(child);
+      } else if (S_ISDIR(status.st_mode) && status.st_dev == device_) {
+        subdirectories.push_back({child, directories_.depth(), name});
+      } else {
+        take_child(child, status, name);
       }
-      records_.push_back(make_record(child, status, path));
-      fill(records_.back(), status, name, path);
     }
-    records_[record].entries = std::move(entries);
+    visitor_.on_inode(std::move(record));
     // The last comes off the stack first.
     std::move(subdirectories.rbegin(), subdirectories.rend(), std::back_inserter(pending_));
   }
 
-  void fill(InodeRecord& record, const struct stat& status, const std::string& name,
-            const std::string& path) {
+  struct stat status_of(const std::string& name) const {
+    struct stat status {};
+    if (::fstatat(directories_.fd(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+      throw_errno("examine " + directories_.path_of(name));
+    return status;
+  }
+
+  void take_child(InodeNumber number, const struct stat& status, const std::string& name) {
+    const std::string path = directories_.path_of(name);
+    InodeRecord record = make_record(number, status, path);
     if (record.type == FileType::kRegular) {
       take_file(record, status, name, path);
-      return;
+    } else {
+      record.xattrs = read_xattrs_at(directories_.fd(), name, path);
     }
-    record.xattrs = read_xattrs_at(directories_.fd(), name, path);
-    if (record.type == FileType::kSymlink) {
+    if (record.type == FileType::kSymlink)
       record.symlink_target = read_link(directories_.fd(), name, path);
-    }
+    visitor_.on_inode(std::move(record));
   }
 
   void take_file(InodeRecord& record, const struct stat& status, const std::string& name,
@@ -158,8 +158,7 @@ class Walk {
     if (!fd || ::fstat(fd.get(), &opened) != 0) throw_errno("read " + path);
     expect_same(status, opened, path);
     record.xattrs = read_xattrs(fd.get(), path);
-    visitor_.on_file(
-        {.record = records_.size() - 1, .fd = fd.get(), .status = opened, .path = path});
+    visitor_.on_file({.fd = fd.get(), .status = opened, .path = path});
   }
 
   void take_known(InodeRecord& record, const struct stat& status, const std::string& name,
@@ -181,28 +180,26 @@ class Walk {
 
   // A number that the base has was given for the path that it has it for.
   bool is_known(InodeNumber number, const struct stat& status) const {
-    if (base_ == nullptr || !visitor_.is_known) return false;
+    if (base_ == nullptr) return false;
     const auto inode = base_->find(number);
-    return inode && visitor_.is_known(records_.size() - 1, status, *inode);
+    return inode && visitor_.is_known(status, *inode);
   }
 
   DirectoryStack directories_;
   const format::Metadata* const base_;
   InodeNumbers numbers_;
-  const FileVisitor& visitor_;
-  dev_t device_ = 0;
-  std::vector<InodeRecord> records_;
+  TreeVisitor& visitor_;
+  const dev_t device_;
   std::vector<Directory> pending_;
 };
 
 }  // namespace
 
-std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
-                                           const format::Metadata* base,
-                                           const FileVisitor& visitor) {
+void walk_tree(const std::filesystem::path& root, const format::Metadata* base,
+               TreeVisitor& visitor) {
   fetch::FileDescriptor fd(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) throw_errno("open the directory " + root.string());
-  return Walk(DirectoryStack(std::move(fd), root.string()), base, visitor).run();
+  Walk(DirectoryStack(std::move(fd), root.string()), base, visitor).run();
 }
 
 }  // namespace puzzlefs::build

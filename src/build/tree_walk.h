@@ -4,11 +4,8 @@
 
 #include <sys/stat.h>
 
-#include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <string>
-#include <vector>
 
 #include "format/metadata.h"
 #include "format/metadata_writer.h"
@@ -17,31 +14,39 @@ namespace puzzlefs::build {
 
 /// A regular file that the walk has come to, open for reading at its start.
 struct WalkedFile {
-  std::size_t record;  // its index among the records that walk_tree() returns
-  int fd;              // the walk's; closed after the call
+  int fd;  // the walk's; closed after the call
   const struct stat& status;
   const std::string& path;  // for messages
 };
 
-/// What a walk does about regular files: each is told of once, however many links it has, in the
-/// order of the content stream.
-struct FileVisitor {
-  std::function<void(const WalkedFile&)> on_file;
+/// Whom a walk tells what it comes to.
+class TreeVisitor {
+ public:
+  virtual ~TreeVisitor() = default;
   /// Asked before a file that the base has at the same path, as `base`, is opened: if its contents
-  /// are known, on_file is not called. `record` is as in WalkedFile. May be empty.
-  std::function<bool(std::size_t record, const struct stat& status, const format::Inode& base)>
-      is_known = {};
+  /// are known, on_file() is not called.
+  virtual bool is_known(const struct stat& /*status*/, const format::Inode& /*base*/) {
+    return false;
+  }
+  /// The contents of a regular file: of each once, however many links it has, in the order of the
+  /// content stream.
+  virtual void on_file(const WalkedFile& file) = 0;
+  /// An inode, everything filled in but the chunks of a file, right after on_file() or is_known()
+  /// of it; its link count is that of the names so far. Directories come after what is in them, but
+  /// before what is in their subdirectories.
+  virtual void on_inode(format::InodeRecord inode) = 0;
+  /// One name more of an inode that is no directory, which on_inode() had.
+  virtual void on_link(format::InodeNumber number) = 0;
 };
 
-/// The inodes of the tree at `root` in the order of the walk, everything filled in but the chunks
-/// of files and link counts. A directory on another file system is taken as an empty one. Trees may
-/// be of any depth. Throws Error, naming the file that could not be read.
+/// Tells `visitor` of all inodes of the tree at `root`. A directory on another file system is taken
+/// as an empty one. Trees may be of any depth. Throws Error, naming the file that could not be
+/// read.
 ///
 /// With `base`, the tree of an image that this one is a delta to, or null: a path that the base has
 /// keeps its number there, new ones come after the base's highest, and a name that is gone gives a
 /// whiteout of its number, unless another name still has it.
-std::vector<format::InodeRecord> walk_tree(const std::filesystem::path& root,
-                                           const format::Metadata* base,
-                                           const FileVisitor& visitor);
+void walk_tree(const std::filesystem::path& root, const format::Metadata* base,
+               TreeVisitor& visitor);
 
 }  // namespace puzzlefs::build

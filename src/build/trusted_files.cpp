@@ -1,7 +1,6 @@
 #include "build/trusted_files.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "format/nanoseconds.h"
 
@@ -34,15 +33,17 @@ bool is_equal(const struct timespec& a, const struct timespec& b) {
 TrustedFiles::TrustedFiles(const format::Metadata& base, PackWriter& writer)
     : latest_(latest_time(base)), writer_(writer) {}
 
-bool TrustedFiles::take(std::size_t record, const struct stat& status, const format::Inode& base) {
-  if (!is_unchanged(status, base)) return false;
-  File& file = files_.emplace_back(File{record, {}});
+std::optional<std::vector<format::ChunkRef>> TrustedFiles::take(const struct stat& status,
+                                                                const format::Inode& base) {
+  if (!is_unchanged(status, base)) return std::nullopt;
+  std::vector<format::ChunkRef> pieces;
   for (std::uint32_t i = 0; i < base.chunk_count(); ++i) {
-    file.chunks.push_back(base.chunk(i));
-    writer_.keep(file.chunks.back().index);
+    pieces.push_back(base.chunk(i));
+    writer_.keep(pieces.back().index);
   }
-  pieces_ += file.chunks.size();
-  return true;
+  ++count_;
+  pieces_ += pieces.size();
+  return pieces;
 }
 
 bool TrustedFiles::is_unchanged(const struct stat& status, const format::Inode& base) const {
@@ -56,15 +57,6 @@ bool TrustedFiles::is_unchanged(const struct stat& status, const format::Inode& 
   // In a base whose times are clamped the epoch, a full second, stands for any later time.
   const bool may_be_epoch = recorded == latest_ && time.tv_nsec == 0;
   return !may_be_epoch && covers_size(base);
-}
-
-void TrustedFiles::give(const std::vector<format::ChunkIndex>& base_chunks,
-                        std::vector<format::InodeRecord>& inodes) {
-  for (File& file : files_) {
-    for (format::ChunkRef& piece : file.chunks)
-      piece.index = base_chunks[format::to_integer(piece.index)];
-    inodes[file.record].chunks = std::move(file.chunks);
-  }
 }
 
 }  // namespace puzzlefs::build

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
-#include <utility>
 
 #include "format/error.h"
 
@@ -18,6 +17,9 @@ static_assert(std::endian::native == std::endian::little, "Cap'n Proto words are
 constexpr std::uint64_t kWordSize = sizeof(std::uint64_t);
 // Segments of the Rust library, and list lengths of the encoding, end here.
 constexpr std::uint32_t kMaxSegmentWords = 1U << 29;
+
+// How much write_to() gives at once.
+constexpr std::size_t kPartSize = std::size_t{1} << 20;
 
 // The low three bits of a pointer's upper half say how large a list's elements are.
 constexpr std::uint64_t kByteElements = 2;
@@ -39,16 +41,20 @@ constexpr std::uint64_t with_offset(std::uint64_t pointer, std::uint32_t from, s
 
 }  // namespace
 
-CapnpMessage::CapnpMessage(StructSize root) {
+std::span<std::uint64_t> HeapSegments::allocate(std::size_t words) {
+  return {segments_.emplace_back(std::make_unique<std::uint64_t[]>(words)).get(), words};
+}
+
+CapnpMessage::CapnpMessage(StructSize root, SegmentMemory& memory) : memory_(&memory) {
   const Place pointer = allocate_anywhere(1);
   root_ = add_struct(pointer, root);
 }
 
 bool CapnpMessage::allocate_in(std::uint32_t segment, std::uint64_t words, Place& place) {
   Segment& home = segments_[segment];
-  if (words > home.capacity - home.words.size()) return false;
-  place = {segment, static_cast<std::uint32_t>(home.words.size())};
-  home.words.resize(home.words.size() + words);
+  if (words > home.words.size() - home.used) return false;
+  place = {segment, home.used};
+  home.used += static_cast<std::uint32_t>(words);
   return true;
 }
 
@@ -61,7 +67,7 @@ CapnpMessage::Place CapnpMessage::allocate_anywhere(std::uint64_t words) {
   const auto capacity = std::max(static_cast<std::uint32_t>(words), next_capacity_);
   next_capacity_ =
       capacity < kMaxSegmentWords - next_capacity_ ? next_capacity_ + capacity : kMaxSegmentWords;
-  segments_.push_back({{}, capacity});
+  segments_.push_back({memory_->allocate(capacity)});
   allocate_in(static_cast<std::uint32_t>(segments_.size() - 1), words, place);
   return place;
 }
@@ -103,23 +109,30 @@ void CapnpMessage::set(Place place, std::uint32_t bit, std::uint32_t width, std:
   word = (word & ~(mask << bit % 64)) | (value & mask) << bit % 64;
 }
 
-Bytes CapnpMessage::serialize() && {
+std::vector<std::uint32_t> CapnpMessage::segment_table() const {
   std::vector<std::uint32_t> table = {static_cast<std::uint32_t>(segments_.size() - 1)};
-  for (const auto& segment : segments_)
-    table.push_back(static_cast<std::uint32_t>(segment.words.size()));
+  for (const auto& segment : segments_) table.push_back(segment.used);
   if (table.size() % 2 != 0) table.push_back(0);
+  return table;
+}
 
-  Bytes out;
-  const auto append = [&out](ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
-  std::size_t size = table.size() * sizeof(std::uint32_t);
-  for (const auto& segment : segments_) size += segment.words.size() * kWordSize;
-  out.reserve(size);
-  append(std::as_bytes(std::span(table)));
-  for (auto& segment : segments_) {
-    const auto words = std::move(segment.words);
-    append(std::as_bytes(std::span(words)));
+std::uint64_t CapnpMessage::size() const {
+  std::uint64_t size = segment_table().size() * sizeof(std::uint32_t);
+  for (const auto& segment : segments_) size += segment.used * kWordSize;
+  return size;
+}
+
+void CapnpMessage::write_to(const std::function<void(ByteView)>& sink) const {
+  const auto table = segment_table();
+  sink(std::as_bytes(std::span(table)));
+  for (const auto& segment : segments_) {
+    for (ByteView rest = std::as_bytes(segment.words.first(segment.used)); !rest.empty();) {
+      const auto part = rest.first(std::min(rest.size(), kPartSize));
+      sink(part);
+      release();
+      rest = rest.subspan(part.size());
+    }
   }
-  return out;
 }
 
 }  // namespace puzzlefs::format

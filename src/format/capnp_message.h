@@ -5,11 +5,33 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "format/bytes.h"
 
 namespace puzzlefs::format {
+
+/// Where the segments of a message lie while it is made.
+class SegmentMemory {
+ public:
+  virtual ~SegmentMemory() = default;
+  /// So many words, zeroed, which stay where they are as long as the object. Throws Error.
+  virtual std::span<std::uint64_t> allocate(std::size_t words) = 0;
+  /// What is in the segments is not needed for a while, little of it ever again.
+  virtual void release() {}
+};
+
+/// Segments in ordinary memory.
+class HeapSegments final : public SegmentMemory {
+ public:
+  std::span<std::uint64_t> allocate(std::size_t words) override;
+
+ private:
+  std::vector<std::unique_ptr<std::uint64_t[]>> segments_;
+};
 
 /// Places objects as the Rust `capnp` 0.19 does with its default allocator. Not thread-safe.
 class CapnpMessage {
@@ -28,8 +50,8 @@ class CapnpMessage {
     constexpr std::uint32_t words() const { return std::uint32_t{data} + pointers; }
   };
 
-  /// A message whose root is a struct of that size.
-  explicit CapnpMessage(StructSize root);
+  /// A message whose root is a struct of that size. `memory` must outlive it.
+  CapnpMessage(StructSize root, SegmentMemory& memory);
 
   /// The root struct's first word.
   Place root() const { return root_; }
@@ -45,13 +67,18 @@ class CapnpMessage {
   /// gives them. A field does not cross a word.
   void set(Place place, std::uint32_t bit, std::uint32_t width, std::uint64_t value);
 
-  /// The stream framing: segment table, then segments, which are let go one by one.
-  Bytes serialize() &&;
+  /// SegmentMemory::release().
+  void release() const { memory_->release(); }
+
+  /// The size of the message in bytes, framing included.
+  std::uint64_t size() const;
+  /// Gives the message, in parts, to `sink`: the segment table, then the segments.
+  void write_to(const std::function<void(ByteView)>& sink) const;
 
  private:
   struct Segment {
-    std::vector<std::uint64_t> words;
-    std::uint32_t capacity = 0;
+    std::span<std::uint64_t> words;
+    std::uint32_t used = 0;
   };
 
   Place allocate(Place pointer, std::uint64_t words, std::uint64_t kind);
@@ -59,6 +86,9 @@ class CapnpMessage {
   Place allocate_anywhere(std::uint64_t words);
   std::uint64_t& at(Place place) { return segments_[place.segment].words[place.word]; }
 
+  std::vector<std::uint32_t> segment_table() const;
+
+  SegmentMemory* memory_;
   std::vector<Segment> segments_;
   std::uint32_t next_capacity_ = 1024;  // words; SUGGESTED_FIRST_SEGMENT_WORDS
   Place root_;

@@ -5,9 +5,8 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <span>
 #include <utility>
-
-#include "format/capnp_message.h"
 
 namespace puzzlefs::format {
 
@@ -50,6 +49,9 @@ constexpr std::uint32_t kInodeNlink = 160;
 constexpr std::uint32_t kInodeMtime = 192;
 constexpr std::uint32_t kInodeSize = 256;
 constexpr std::uint32_t kWordBits = 64;
+
+// After how many inodes, of a few hundred bytes each, the memory of a message is released.
+constexpr std::uint32_t kReleaseInterval = 4096;
 
 // Pointer `index` of the struct at `place`.
 constexpr Place pointer(Place place, StructSize size, std::uint32_t index = 0) {
@@ -170,20 +172,18 @@ void write_inode(CapnpMessage& out, Place inode, const Form& form, const InodeRe
   write_additional(out, inode, form, record);
 }
 
-// Each record goes as soon as it is written: a large tree has many, and the message needs the room.
-void write_layers(CapnpMessage& out, const Form& form,
-                  std::vector<std::vector<InodeRecord>> layers) {
+void write_layers(CapnpMessage& out, const Form& form, std::span<const LayerSource> layers) {
   out.set(out.root(), 0, 64, form.version);
   const Place vectors =
       out.add_struct_list(pointer(out.root(), form.root, 0), layers.size(), kInodeVector);
   for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+    const LayerSource& source = layers[layer];
     const Place vector = element(vectors, layer, kInodeVector);
     const Place inodes =
-        out.add_struct_list(pointer(vector, kInodeVector), layers[layer].size(), form.inode);
-    auto records = std::exchange(layers[layer], {});
-    for (std::size_t i = 0; i < records.size(); ++i) {
-      const InodeRecord record = std::move(records[i]);
-      write_inode(out, element(inodes, i, form.inode), form, record);
+        out.add_struct_list(pointer(vector, kInodeVector), source.count, form.inode);
+    for (std::uint32_t i = 0; i < source.count; ++i) {
+      write_inode(out, element(inodes, i, form.inode), form, source.inode(i));
+      if (i % kReleaseInterval == 0) out.release();
     }
   }
 }
@@ -256,28 +256,32 @@ InodeRecord to_record(const Inode& inode) {
   return record;
 }
 
-Bytes write_metadata(std::vector<std::vector<InodeRecord>> layers,
-                     const std::vector<VerityRecord>& verity) {
-  const bool is_extended = std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
-    return std::any_of(layer.begin(), layer.end(), is_long);
-  });
-  const Form form{kChunkedVersion, kRootfs, is_extended ? kLongInode : kInode};
-  CapnpMessage out(form.root);
-  write_layers(out, form, std::move(layers));
-  write_verity(out, form, verity);
-  return std::move(out).serialize();
+LayerSource source_of(std::vector<InodeRecord>& inodes) {
+  return {.count = static_cast<std::uint32_t>(inodes.size()),
+          .is_long = std::any_of(inodes.begin(), inodes.end(), is_long),
+          .inode = [&inodes](std::uint32_t place) { return std::move(inodes[place]); }};
 }
 
-Bytes write_packed_metadata(std::vector<InodeRecord> inodes, const PackedContents& contents) {
+CapnpMessage write_metadata(const std::vector<LayerSource>& layers,
+                            const std::vector<VerityRecord>& verity, SegmentMemory& memory) {
+  const bool is_extended =
+      std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return layer.is_long; });
+  const Form form{kChunkedVersion, kRootfs, is_extended ? kLongInode : kInode};
+  CapnpMessage out(form.root, memory);
+  write_layers(out, form, layers);
+  write_verity(out, form, verity);
+  return out;
+}
+
+CapnpMessage write_packed_metadata(const LayerSource& inodes, const PackedContents& contents,
+                                   SegmentMemory& memory) {
   const Form form{kPackedVersion, kPackedRootfs, kLongInode};
-  CapnpMessage out(form.root);
-  std::vector<std::vector<InodeRecord>> layers(1);
-  layers.front() = std::move(inodes);
-  write_layers(out, form, std::move(layers));
+  CapnpMessage out(form.root, memory);
+  write_layers(out, form, {&inodes, 1});
   write_verity(out, form, contents.verity);
   write_packs(out, contents.packs);
   write_chunk_table(out, contents.chunks);
-  return std::move(out).serialize();
+  return out;
 }
 
 }  // namespace puzzlefs::format

@@ -1,11 +1,15 @@
-// Writing the metadata blob: plain records in, bytes out. The order in which objects are allocated
-// is that of the Rust puzzlefs 0.2, so that the same tree gives the same bytes (doc/format.md).
+// Writing the metadata blob: plain records in, a message out. The order in which objects are
+// allocated is that of the Rust puzzlefs 0.2, so that the same tree gives the same bytes
+// (doc/format.md).
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "format/capnp_message.h"
 #include "format/metadata.h"
 
 namespace puzzlefs::format {
@@ -48,11 +52,23 @@ InodeRecord to_record(const Inode& inode);
 /// A chunk (as stored) and its fs-verity digest.
 using VerityRecord = std::pair<Digest, Digest>;
 
-/// The metadata blob of version 3 for `layers`, the topmost first, each ascending by inode number,
-/// and `verity`, ascending by chunk digest without duplicates. Where any inode has a time or a link
-/// count all are written in their longer form, which other programs read as the shorter one.
-Bytes write_metadata(std::vector<std::vector<InodeRecord>> layers,
-                     const std::vector<VerityRecord>& verity);
+/// The inodes of a layer, for who writes them.
+struct LayerSource {
+  std::uint32_t count = 0;
+  /// Whether any has a time or a link count.
+  bool is_long = false;
+  /// The inode at a place, counted from 0; they ascend by number. Asked for in order, once each.
+  std::function<InodeRecord(std::uint32_t place)> inode;
+};
+
+/// The records as they are given out. They must outlive the source, which takes them.
+LayerSource source_of(std::vector<InodeRecord>& inodes);
+
+/// The metadata blob of version 3 for `layers`, the topmost first, and `verity`, ascending by chunk
+/// digest without duplicates. Where any layer is long all inodes are written in their longer form,
+/// which other programs read as the shorter one. The message lies in `memory`.
+CapnpMessage write_metadata(const std::vector<LayerSource>& layers,
+                            const std::vector<VerityRecord>& verity, SegmentMemory& memory);
 
 /// Where the chunks of a packed image are.
 struct PackedContents {
@@ -61,8 +77,10 @@ struct PackedContents {
   std::vector<VerityRecord> verity;  // of the packs, ascending by digest
 };
 
-/// The metadata blob of version 4, of one layer that ascends by inode number. The pieces of files
+/// The metadata blob of version 4, of one layer. The pieces of files
 /// name chunks by their index in `contents`. Entries of directories must be sorted by name.
-Bytes write_packed_metadata(std::vector<InodeRecord> inodes, const PackedContents& contents);
+/// The message lies in `memory`.
+CapnpMessage write_packed_metadata(const LayerSource& inodes, const PackedContents& contents,
+                                   SegmentMemory& memory);
 
 }  // namespace puzzlefs::format

@@ -2,17 +2,31 @@
 
 #include <zstd_errors.h>
 
+#include <cerrno>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "format/error.h"
 
 namespace puzzlefs::format {
+namespace {
 
-FrameCompressor::FrameCompressor(int level) : context_(ZSTD_createCCtx()) {
-  if (!context_) throw std::bad_alloc();
-  ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level);
+ContextPointer make_context(int level) {
+  ContextPointer context(ZSTD_createCCtx());
+  if (!context) throw std::bad_alloc();
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_compressionLevel, level);
+  return context;
 }
+
+void check(std::size_t result) {
+  if (ZSTD_isError(result) == 0) return;
+  throw Error(EIO, std::string("zstd cannot compress: ") + ZSTD_getErrorName(result) + ".");
+}
+
+}  // namespace
+
+FrameCompressor::FrameCompressor(int level) : context_(make_context(level)) {}
 
 std::optional<Bytes> FrameCompressor::compress(ByteView plain) {
   if (plain.size() < 2) return std::nullopt;
@@ -22,9 +36,32 @@ std::optional<Bytes> FrameCompressor::compress(ByteView plain) {
   const std::size_t size =
       ZSTD_compress2(context_.get(), room_.data(), most, plain.data(), plain.size());
   if (ZSTD_getErrorCode(size) == ZSTD_error_dstSize_tooSmall) return std::nullopt;
-  if (ZSTD_isError(size) != 0)
-    throw Error(EIO, std::string("zstd cannot compress: ") + ZSTD_getErrorName(size) + ".");
+  check(size);
   return Bytes(room_.begin(), room_.begin() + static_cast<std::ptrdiff_t>(size));
+}
+
+FrameStream::FrameStream(int level, std::uint64_t size, std::function<void(ByteView)> sink)
+    : context_(make_context(level)), sink_(std::move(sink)), room_(ZSTD_CStreamOutSize()) {
+  check(ZSTD_CCtx_setPledgedSrcSize(context_.get(), size));
+}
+
+void FrameStream::write(ByteView plain) {
+  compress(plain, ZSTD_e_continue);
+}
+
+void FrameStream::finish() {
+  compress({}, ZSTD_e_end);
+}
+
+void FrameStream::compress(ByteView plain, ZSTD_EndDirective directive) {
+  ZSTD_inBuffer in{plain.data(), plain.size(), 0};
+  std::size_t left = 0;  // in zstd's own buffers, when the end is wanted
+  do {
+    ZSTD_outBuffer out{room_.data(), room_.size(), 0};
+    left = ZSTD_compressStream2(context_.get(), &out, &in, directive);
+    check(left);
+    if (out.pos > 0) sink_(ByteView(room_).first(out.pos));
+  } while (in.pos < in.size || (directive == ZSTD_e_end && left > 0));
 }
 
 FrameDecompressor::FrameDecompressor() : context_(ZSTD_createDCtx()) {

@@ -4,6 +4,7 @@
 #include <zstd.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -18,6 +19,11 @@ constexpr bool may_unfold(std::uint64_t frame_size, std::uint64_t size) {
   constexpr std::uint64_t kAlwaysTaken = 1 << 20;
   return size <= kAlwaysTaken || (size - kAlwaysTaken) / kMostFolded <= frame_size;
 }
+
+struct FreeContext {
+  void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
+};
+using ContextPointer = std::unique_ptr<ZSTD_CCtx, FreeContext>;
 
 /// Not thread-safe: one object a thread.
 class FrameCompressor {
@@ -34,11 +40,26 @@ class FrameCompressor {
   std::optional<Bytes> compress(ByteView plain);
 
  private:
-  struct Free {
-    void operator()(ZSTD_CCtx* context) const { ZSTD_freeCCtx(context); }
-  };
-  std::unique_ptr<ZSTD_CCtx, Free> context_;
+  ContextPointer context_;
   Bytes room_;  // for the frame that is being made: kept, since clearing it takes time
+};
+
+/// One frame of what is given part by part. Not thread-safe. Methods throw what the sink throws.
+class FrameStream {
+ public:
+  /// `size` bytes are going to be given. `sink` gets the frame in parts.
+  FrameStream(int level, std::uint64_t size, std::function<void(ByteView)> sink);
+
+  void write(ByteView plain);
+  /// To be called once, when all is written. Throws Error if that is not `size` bytes.
+  void finish();
+
+ private:
+  void compress(ByteView plain, ZSTD_EndDirective directive);
+
+  ContextPointer context_;
+  std::function<void(ByteView)> sink_;
+  Bytes room_;
 };
 
 /// Not thread-safe: one object a thread.

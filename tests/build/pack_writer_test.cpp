@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../support/metadata_blob.h"
 #include "../support/temp_dir.h"
 #include "format/error.h"
 #include "packed.h"

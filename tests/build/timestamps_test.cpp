@@ -54,14 +54,9 @@ TEST(Timestamps, GoThereAndBack) {
 }
 
 TEST(Timestamps, AreClampedWithoutOverflow) {
-  std::vector<format::InodeRecord> inodes(2);
-  inodes[0].mtime = 7;
-  inodes[1].mtime = -7;
-  apply_timestamps({Timestamps::kClamp, 9'000'000'000'000'000'000}, inodes);
-  EXPECT_EQ(inodes[0].mtime, 7);
-  apply_timestamps({Timestamps::kClamp, 0}, inodes);
-  EXPECT_EQ(inodes[0].mtime, 0);
-  EXPECT_EQ(inodes[1].mtime, -7);
+  EXPECT_EQ(recorded_time({Timestamps::kClamp, 9'000'000'000'000'000'000}, 7), 7);
+  EXPECT_EQ(recorded_time({Timestamps::kClamp, 0}, 7), 0);
+  EXPECT_EQ(recorded_time({Timestamps::kClamp, 0}, -7), -7);
 }
 
 class ChunkedTimes : public testing::Test {

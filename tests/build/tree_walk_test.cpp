@@ -6,8 +6,12 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../support/temp_dir.h"
@@ -21,8 +25,29 @@ namespace fs = std::filesystem;
 using format::InodeRecord;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Pair;
 
-const FileVisitor kIgnoreFiles{.on_file = [](const WalkedFile&) {}};
+// Keeps what a walk tells.
+struct Collector final : TreeVisitor {
+  void on_file(const WalkedFile& file) override {
+    files.push_back(file.path + " " + std::to_string(file.status.st_size));
+  }
+  void on_inode(InodeRecord inode) override { inodes.push_back(std::move(inode)); }
+  void on_link(format::InodeNumber number) override { links.push_back(number); }
+
+  std::vector<std::string> files;
+  std::vector<InodeRecord> inodes;
+  std::vector<format::InodeNumber> links;
+};
+
+// By number.
+std::vector<InodeRecord> walk(const fs::path& root) {
+  Collector collector;
+  walk_tree(root, nullptr, collector);
+  std::sort(collector.inodes.begin(), collector.inodes.end(),
+            [](const auto& a, const auto& b) { return a.ino < b.ino; });
+  return std::move(collector.inodes);
+}
 
 // "number name …" for each entry of a directory.
 std::vector<std::string> listing(const InodeRecord& directory) {
@@ -47,7 +72,7 @@ TEST(TreeWalk, NumbersTheChildrenOfADirectoryBeforeItDescends) {
   test::write_file(root / "b", "");
   test::write_file(root / "c/y", "");
 
-  const auto inodes = walk_tree(root.path(), nullptr, kIgnoreFiles);
+  const auto inodes = walk(root.path());
 
   EXPECT_THAT(numbers(inodes), ElementsAre(1, 2, 3, 4, 5, 6, 7));
   EXPECT_THAT(listing(inodes[0]), ElementsAre("2 a", "3 b", "4 c"));
@@ -60,7 +85,7 @@ TEST(TreeWalk, SortsNamesByTheirBytes) {
   for (const char* name : {"a", "B", "\xc3\xa4", "a.b", "a b", "ab"}) {
     test::write_file(root / name, "");
   }
-  EXPECT_THAT(listing(walk_tree(root.path(), nullptr, kIgnoreFiles)[0]),
+  EXPECT_THAT(listing(walk(root.path())[0]),
               ElementsAre("2 B", "3 a", "4 a b", "5 a.b", "6 ab", "7 \xc3\xa4"));
 }
 
@@ -72,7 +97,7 @@ TEST(TreeWalk, LeavesTheNumberOfAHardLinkUnused) {
   fs::create_hard_link(root / "b", root / "c");
   test::write_file(root / "d", "");
 
-  const auto inodes = walk_tree(root.path(), nullptr, kIgnoreFiles);
+  const auto inodes = walk(root.path());
 
   EXPECT_THAT(listing(inodes[0]), ElementsAre("2 a", "3 b", "3 c", "5 d"));
   EXPECT_THAT(listing(inodes[1]), ElementsAre("3 link"));
@@ -87,11 +112,28 @@ TEST(TreeWalk, ShowsEachRegularFileOnceInTheOrderOfNumbers) {
   fs::create_hard_link(root / "b", root / "c");
   fs::create_symlink("b", root / "d");
 
-  std::vector<std::string> seen;
-  walk_tree(root.path(), nullptr, {.on_file = [&](const WalkedFile& file) {
-              seen.push_back(file.path + " " + std::to_string(file.status.st_size));
-            }});
-  EXPECT_THAT(seen, ElementsAre((root / "b").string() + " 2", (root / "a/inner").string() + " 1"));
+  Collector collector;
+  walk_tree(root.path(), nullptr, collector);
+  EXPECT_THAT(collector.files,
+              ElementsAre((root / "b").string() + " 2", (root / "a/inner").string() + " 1"));
+}
+
+TEST(TreeWalk, CountsLinks) {
+  const test::TempDir root;
+  fs::create_directories(root / "a/deeper");
+  fs::create_directory(root / "b");
+  test::write_file(root / "file", "");
+  fs::create_hard_link(root / "file", root / "link");
+  fs::create_hard_link(root / "file", root / "a/link");
+
+  Collector collector;
+  walk_tree(root.path(), nullptr, collector);
+  std::map<std::uint64_t, std::uint32_t> counts;
+  for (const auto& inode : collector.inodes)
+    counts[format::to_integer(inode.ino)] = inode.link_count;
+  // The root, a, b, file, a/deeper.
+  EXPECT_THAT(counts, ElementsAre(Pair(1, 4), Pair(2, 3), Pair(3, 2), Pair(4, 1), Pair(6, 2)));
+  EXPECT_THAT(collector.links, ElementsAre(format::InodeNumber{4}, format::InodeNumber{4}));
 }
 
 TEST(TreeWalk, GoesDownAndUpAgainWithFewDescriptors) {
@@ -100,7 +142,7 @@ TEST(TreeWalk, GoesDownAndUpAgainWithFewDescriptors) {
   test::make_deep_tree(scratch / "deep", kDepth);
   const auto inodes = [&] {
     const test::DescriptorLimit limit(128);
-    return walk_tree(scratch / "deep", nullptr, kIgnoreFiles);
+    return walk(scratch / "deep");
   }();
   test::remove_deep_tree(scratch / "deep");
   EXPECT_EQ(inodes.size(), 1 + kDepth + kDepth / 100);
@@ -114,7 +156,7 @@ TEST(TreeWalk, ComesBackToTheRightDirectoryFromFarBelow) {
   test::write_file(root / "directory/zzz", "");
   fs::create_directory(root / "directory/zz");
   test::write_file(root / "directory/zz/last", "");
-  const auto inodes = walk_tree(root, nullptr, kIgnoreFiles);
+  const auto inodes = walk(root);
   test::remove_deep_tree(root);
   EXPECT_THAT(listing(inodes[1]), ElementsAre("3 directory", "4 zz", "5 zzz"));
   EXPECT_THAT(listing(inodes[3]), ElementsAre(std::to_string(inodes.size()) + " last"));
@@ -127,7 +169,7 @@ TEST(TreeWalk, TakesADirectoryOfAnotherFileSystemAsEmpty) {
     GTEST_SKIP() << "may not mount";
   }
   test::write_file(root / "mounted/elsewhere", "");
-  const auto inodes = walk_tree(root.path(), nullptr, kIgnoreFiles);
+  const auto inodes = walk(root.path());
   ::umount((root / "mounted").c_str());
 
   ASSERT_EQ(inodes.size(), 2U);
@@ -143,7 +185,7 @@ TEST(TreeWalk, NamesTheFileThatItMayNotRead) {
   fs::permissions(root / "secret", fs::perms(0600));
   const test::AsNobody unprivileged;
   try {
-    walk_tree(root.path(), nullptr, kIgnoreFiles);
+    walk(root.path());
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), EACCES);
@@ -154,7 +196,7 @@ TEST(TreeWalk, NamesTheFileThatItMayNotRead) {
 TEST(TreeWalk, NamesTheRootThatDoesNotExist) {
   const test::TempDir scratch;
   try {
-    walk_tree(scratch / "nothing", nullptr, kIgnoreFiles);
+    walk(scratch / "nothing");
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ENOENT);

@@ -13,6 +13,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "../support/metadata_blob.h"
 #include "fetch/file_descriptor.h"
 #include "format/oci.h"
 #include "format/verity.h"

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "../support/metadata_blob.h"
 #include "../support/scripted_server.h"
 #include "../support/temp_dir.h"
 #include "fetch/image.h"

@@ -7,6 +7,7 @@
 #include <future>
 #include <nlohmann/json.hpp>
 
+#include "../support/metadata_blob.h"
 #include "../support/scripted_server.h"
 #include "../support/temp_dir.h"
 #include "fetch/layout.h"

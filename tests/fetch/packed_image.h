@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "../support/metadata_blob.h"
 #include "format/metadata.h"
 #include "format/metadata_writer.h"
 #include "format/zstd_frame.h"

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "../support/metadata_blob.h"
 #include "../support/temp_dir.h"
 #include "format/chunk_codec.h"
 #include "format/metadata.h"

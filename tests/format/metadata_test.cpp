@@ -9,6 +9,7 @@
 #include <functional>
 #include <vector>
 
+#include "../support/metadata_blob.h"
 #include "format/chunk_codec.h"
 #include "format/error.h"
 #include "format/metadata_writer.h"

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "../support/metadata_blob.h"
 #include "format/chunk_codec.h"
 #include "format/error.h"
 #include "format/metadata.h"

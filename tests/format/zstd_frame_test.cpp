@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <zstd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "format/digest.h"
@@ -44,6 +46,41 @@ TEST(ZstdFrame, IsNotMadeWhereItWouldNotBeSmaller) {
   for (const std::size_t size : {0U, 1U, 2U, 100U, 100'000U})
     EXPECT_FALSE(compressor.compress(to_bytes(noise(size)))) << size;
   EXPECT_TRUE(compressor.compress(kText)) << "the compressor is of use afterwards";
+}
+
+// The frame of a text that is given in parts.
+Bytes stream_frame(std::uint64_t size, ByteView plain, std::size_t part_size) {
+  Bytes frame;
+  FrameStream stream(9, size, [&frame](ByteView part) {
+    EXPECT_FALSE(part.empty());
+    frame.insert(frame.end(), part.begin(), part.end());
+  });
+  while (!plain.empty()) {
+    const auto part = plain.first(std::min(plain.size(), part_size));
+    stream.write(part);
+    plain = plain.subspan(part.size());
+  }
+  stream.finish();
+  return frame;
+}
+
+TEST(ZstdFrame, IsMadeOfParts) {
+  const Bytes text = to_bytes(noise(300'000) + std::string(1'000'000, 'a') + noise(300'000));
+  for (const std::size_t part_size : {std::size_t{777}, std::size_t{100'000}, text.size()}) {
+    const Bytes frame = stream_frame(text.size(), text, part_size);
+    EXPECT_LT(frame.size(), text.size() / 2);
+    EXPECT_EQ(FrameDecompressor().decompress(frame, text.size()), text);
+    EXPECT_EQ(ZSTD_getFrameContentSize(frame.data(), frame.size()), text.size());
+  }
+}
+
+TEST(ZstdFrame, IsMadeOfNoParts) {
+  EXPECT_TRUE(FrameDecompressor().decompress(stream_frame(0, {}, 1), 0).empty());
+}
+
+TEST(ZstdFrame, IsNotMadeOfPartsThatAreNotAsManyBytesAsWereSaid) {
+  EXPECT_THROW(stream_frame(kText.size() + 1, kText, 1000), Error);
+  EXPECT_THROW(stream_frame(kText.size() - 1, kText, 1000), Error);
 }
 
 TEST(ZstdFrame, IsRefusedIfItUnfoldsToAnotherSize) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "../support/metadata_blob.h"
 #include "format/metadata.h"
 #include "format/metadata_writer.h"
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "../support/metadata_blob.h"
 #include "../support/temp_dir.h"
 #include "fetch/layout.h"
 #include "format/error.h"

@@ -1,4 +1,4 @@
-// One pack on its way into a layout.
+// One blob on its way into a layout, of which the digest is known at the end.
 #pragma once
 
 #include <cstdint>
@@ -7,31 +7,31 @@
 #include "fetch/temp_file.h"
 #include "format/bytes.h"
 #include "format/digest.h"
-#include "format/metadata.h"
 #include "format/verity.h"
 
 namespace puzzlefs::build {
 
-/// A pack that the layout has now.
-struct FinishedPack {
-  format::Pack pack;
+/// A blob that the layout has now.
+struct WrittenBlob {
+  format::Digest digest;
+  std::uint64_t size = 0;
   format::Digest verity;
   bool is_new = false;  // the layout did not have it
 };
 
 /// Under a temporary name beside the layout's blobs, and gone again unless it is finished. Not
 /// thread-safe; all methods throw Error.
-class PackFile {
+class BlobFile {
  public:
   /// `layout` must outlive it.
-  explicit PackFile(const fetch::Layout& layout);
+  explicit BlobFile(const fetch::Layout& layout);
 
-  /// Appends a stored chunk; gives its offset.
-  std::uint64_t append(ByteView stored);
+  /// Gives the offset that `bytes` are at.
+  std::uint64_t append(ByteView bytes);
   std::uint64_t size() const { return size_; }
-  /// Gives the file its name, unless the layout has the pack already: that may have fs-verity. To
+  /// Gives the file its name, unless the layout has the blob already: that may have fs-verity. To
   /// be called once, at the end.
-  FinishedPack finish();
+  WrittenBlob finish();
 
  private:
   const fetch::Layout& layout_;
