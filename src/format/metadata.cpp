@@ -113,11 +113,9 @@ auto element(const List& list, std::uint32_t index) {
   return list[index];
 }
 
-// The first position in [0, size) whose `key` is not less than `wanted`.
+// The first position in [low, high) whose `key` is not less than `wanted`.
 template <class Key, class Value>
-std::uint32_t lower_bound(std::uint32_t size, const Value& wanted, Key&& key) {
-  std::uint32_t low = 0;
-  std::uint32_t high = size;
+std::uint32_t lower_bound(std::uint32_t low, std::uint32_t high, const Value& wanted, Key&& key) {
   while (low < high) {
     const std::uint32_t middle = low + (high - low) / 2;
     if (key(middle) < wanted)
@@ -126,6 +124,21 @@ std::uint32_t lower_bound(std::uint32_t size, const Value& wanted, Key&& key) {
       high = middle;
   }
   return low;
+}
+
+// Where lower_bound() is to look among ascending inode numbers: [first, second). In a layer that
+// has no base few numbers are missing, so that the place is just below the number; a search of all
+// of them would touch parts of the metadata that nobody has needed yet.
+template <class Key>
+std::pair<std::uint32_t, std::uint32_t> likely_places(std::uint32_t size, std::uint64_t wanted,
+                                                      Key&& key) {
+  constexpr std::uint32_t kWindow = 64;
+  if (wanted == 0 || wanted > size) return {0, size};
+  const auto last = static_cast<std::uint32_t>(wanted - 1);
+  if (key(last) < wanted) return {last + 1, size};
+  if (last < kWindow) return {0, last + 1};
+  const std::uint32_t first = last - kWindow;
+  return key(first) < wanted ? std::pair(first + 1, last + 1) : std::pair(0U, first + 1);
 }
 
 }  // namespace
@@ -320,6 +333,11 @@ Metadata::Metadata(ByteView blob, BlobWatch watch) : blob_(blob), watch_(std::mo
                          "; this program reads versions 3 and 4.");
     if (root.getMetadatas().size() == 0) fail_at("its root", "it has no layer");
     if (root.getMetadatas().size() > kMaxLayers) fail_at("its root", "it has too many layers");
+    layers_.clear();
+    for (const auto& layer : root.getMetadatas()) {
+      layers_.push_back(layer.getInodes());
+      if (layers_.back().size() > max_elements()) fail_at("a layer", "it claims too many inodes");
+    }
     return root;
   });
 }
@@ -334,10 +352,10 @@ std::uint32_t Metadata::max_elements() const {
 std::optional<Inode> Metadata::find_in_layer(std::uint32_t layer, InodeNumber number) const {
   const std::uint64_t wanted = to_integer(number);
   return checked(wanted, [&]() -> std::optional<Inode> {
-    const auto inodes = element(rootfs_.getMetadatas(), layer).getInodes();
-    if (inodes.size() > max_elements()) fail_at("a layer", "it claims too many inodes");
-    const auto index =
-        lower_bound(inodes.size(), wanted, [&](std::uint32_t i) { return inodes[i].getIno(); });
+    const auto& inodes = layers_.at(layer);
+    const auto number_at = [&](std::uint32_t place) { return inodes[place].getIno(); };
+    const auto [low, high] = likely_places(inodes.size(), wanted, number_at);
+    const auto index = lower_bound(low, high, wanted, number_at);
     if (index == inodes.size() || inodes[index].getIno() != wanted) return std::nullopt;
     // The Rust puzzlefs writes the whiteout of a deleted name beside the inode that another name
     // still has.
@@ -364,21 +382,15 @@ Inode Metadata::get(InodeNumber number) const {
 }
 
 std::uint32_t Metadata::layer_count() const {
-  return checked("its root", [&] { return rootfs_.getMetadatas().size(); });
+  return static_cast<std::uint32_t>(layers_.size());
 }
 
 std::uint32_t Metadata::inode_count(std::uint32_t layer) const {
-  return checked("a layer", [&] {
-    const std::uint32_t count = element(rootfs_.getMetadatas(), layer).getInodes().size();
-    if (count > max_elements()) fail_at("a layer", "it claims too many inodes");
-    return count;
-  });
+  return layers_.at(layer).size();
 }
 
 Inode Metadata::inode(std::uint32_t layer, std::uint32_t index) const {
-  return checked("a layer", [&] {
-    return view(element(element(rootfs_.getMetadatas(), layer).getInodes(), index));
-  });
+  return checked("a layer", [&] { return view(element(layers_.at(layer), index)); });
 }
 
 std::uint32_t Metadata::pack_count() const {
@@ -439,7 +451,8 @@ std::pair<Digest, Digest> Metadata::verity_at(std::uint32_t index) const {
 
 std::optional<Digest> Metadata::verity(const Digest& chunk) const {
   const std::uint32_t count = verity_count();
-  const auto index = lower_bound(count, chunk, [&](std::uint32_t i) { return verity_at(i).first; });
+  const auto index =
+      lower_bound(0U, count, chunk, [&](std::uint32_t i) { return verity_at(i).first; });
   if (index == count) return std::nullopt;
   const auto [digest, verity] = verity_at(index);
   return digest == chunk ? std::optional(verity) : std::nullopt;

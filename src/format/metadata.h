@@ -219,6 +219,8 @@ class Metadata {
   const BlobWatch watch_;
   std::unique_ptr<capnp::FlatArrayMessageReader> message_;
   schema::Rootfs::Reader rootfs_;
+  // To be asked for again and again: the way to a list can lead through a lock of the library.
+  std::vector<capnp::List<schema::Inode>::Reader> layers_;
 };
 
 }  // namespace puzzlefs::format

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <functional>
+#include <set>
 #include <vector>
 
 #include "../support/metadata_blob.h"
@@ -112,6 +113,43 @@ TEST(Metadata, RefusesWhatIsNotAMessage) {
   }
 }
 
+// Numbers from `first` on, but those of `gaps`, and each of `twice` with a whiteout before it.
+std::vector<InodeRecord> numbered(std::uint64_t first, std::uint64_t count,
+                                  const std::set<std::uint64_t>& gaps,
+                                  const std::set<std::uint64_t>& twice) {
+  std::vector<InodeRecord> inodes;
+  for (std::uint64_t number = first; number < first + count; ++number) {
+    if (gaps.contains(number)) continue;
+    if (twice.contains(number)) inodes.push_back(whiteout(number));
+    inodes.push_back(file(number, {}));
+  }
+  return inodes;
+}
+
+TEST(Metadata, FindsInodesHoweverTheyAreNumbered) {
+  std::set<std::uint64_t> many_gaps;
+  for (std::uint64_t number = 3; number < 300; number += 3) many_gaps.insert(number);
+  std::set<std::uint64_t> many_twice;
+  for (std::uint64_t number = 5; number < 300; number += 5) many_twice.insert(number);
+  for (const auto& inodes :
+       {numbered(1, 500, {}, {}), numbered(1, 500, {2, 70, 71, 200}, {}),
+        numbered(1, 500, many_gaps, {}), numbered(1, 500, {}, many_twice),
+        numbered(1, 500, many_gaps, many_twice), numbered(1000, 500, many_gaps, {4}),
+        numbered(1, 1, {}, {}), numbered(1, 0, {}, {})}) {
+    std::set<std::uint64_t> there;
+    for (const auto& inode : inodes) there.insert(to_integer(inode.ino));
+    const Bytes blob = write_metadata({inodes}, {});
+    const Metadata metadata(blob);
+    for (std::uint64_t number = 0; number < 1600; ++number) {
+      const auto inode = metadata.find(InodeNumber{number});
+      EXPECT_EQ(inode.has_value(), there.contains(number)) << number;
+      if (inode) {
+        EXPECT_EQ(to_integer(inode->number()), number);
+      }
+    }
+  }
+}
+
 TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
   InodeRecord link{.ino = InodeNumber{3}, .type = FileType::kSymlink, .symlink_target = "x"};
   link.xattrs = {{"user.a", "value"}};
@@ -142,8 +180,6 @@ TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
                                                     [&] { target.xattr(0); },
                                                     [&] { metadata.find({}); },
                                                     [&] { metadata.get(kRootInode); },
-                                                    [&] { metadata.layer_count(); },
-                                                    [&] { metadata.inode_count(0); },
                                                     [&] { metadata.inode(0, 0); },
                                                     [&] { metadata.find_in_layer(0, kRootInode); },
                                                     [&] { metadata.verity(kChunk); },
