@@ -30,6 +30,11 @@ FileReader::FileReader(int fd, const struct stat& opened, const std::string& pat
 }
 
 std::size_t FileReader::read(std::span<std::byte> space) {
+  // Of an empty file more than its status is asked: those of procfs are not what they seem.
+  if (offset_ == size_ && size_ > 0) {
+    expect_unchanged();
+    return 0;
+  }
   if (offset_ >= data_end_ && offset_ < size_) find_stretch();
   if (offset_ < data_begin_) {
     const auto size =
