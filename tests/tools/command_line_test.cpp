@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +65,21 @@ TEST(CommandLine, FailureIsOneWithASentence) {
   EXPECT_EQ(result.code, 1);
   EXPECT_NE(result.err.find("/nowhere/at/all"), std::string::npos);
   EXPECT_EQ(result.out, "");
+}
+
+// A subcommand that comes first is the only one that is set up.
+TEST(CommandLine, ASubcommandIsUnderstoodFirstAsBehindAnOption) {
+  std::istringstream help(puzzlefs({"--help"}).out);
+  std::string line;
+  while (std::getline(help, line) && line != "Subcommands:") continue;
+  int count = 0;
+  for (std::string name; help >> name && std::getline(help, line); ++count) {
+    const auto first = puzzlefs({name, "--help"});
+    EXPECT_EQ(first.code, 0) << name;
+    EXPECT_EQ(first.out, puzzlefs({"-v", name, "--help"}).out) << name;
+    EXPECT_EQ(puzzlefs({name, "--bogus"}).err, puzzlefs({"-v", name, "--bogus"}).err) << name;
+  }
+  EXPECT_EQ(count, 20);
 }
 
 TEST(CommandLine, VersionAndHelpGoToStandardOutput) {

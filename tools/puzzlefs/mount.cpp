@@ -146,7 +146,7 @@ void run(Options options) {
 
 }  // namespace
 
-void add_mount(CLI::App& app) {
+void add_mount(CLI::App& app, Terminal& /*terminal*/) {
   auto options = std::make_shared<Options>();
   Arguments arguments(app, "mount", "Mount an image; only what is read is fetched");
   arguments.positional("source", options->source, "The image: a layout or a registry's name");

@@ -17,7 +17,7 @@ struct Options {
 
 }  // namespace
 
-void add_umount(CLI::App& app) {
+void add_umount(CLI::App& app, Terminal& /*terminal*/) {
   auto options = std::make_shared<Options>();
   Arguments arguments(app, "umount", "Unmount an image");
   arguments.positional("mountpoint", options->mountpoint, "Where it is mounted");
