@@ -1,6 +1,9 @@
-#include "format/digest.h"
+// OpenSSL 3 calls these functions deprecated. What it wants to be used instead reads openssl.cnf
+// and sets up all algorithms for the first digest of a process, which takes longer than all other
+// hashing of a mount.
+#define OPENSSL_SUPPRESS_DEPRECATED
 
-#include <openssl/evp.h>
+#include "format/digest.h"
 
 #include "format/error.h"
 
@@ -56,26 +59,18 @@ std::string Digest::to_string() const {
   return std::string(kPrefix) + hex();
 }
 
-void Sha256::Free::operator()(EVP_MD_CTX* context) const {
-  EVP_MD_CTX_free(context);
-}
-
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  // Fetched once: OpenSSL 3 otherwise looks the algorithm up at every init.
-  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-  if (!context_ || !algorithm || EVP_DigestInit_ex2(context_.get(), algorithm, nullptr) != 1)
-    throw Error(ENOMEM, "OpenSSL offers no SHA-256 here; check its configuration.");
+Sha256::Sha256() {
+  SHA256_Init(&context_);
 }
 
 void Sha256::update(ByteView data) {
-  EVP_DigestUpdate(context_.get(), data.data(), data.size());
+  SHA256_Update(&context_, data.data(), data.size());
 }
 
 Digest Sha256::finish() {
   Digest digest;
-  EVP_DigestFinal_ex(context_.get(), reinterpret_cast<unsigned char*>(digest.value_.data()),
-                     nullptr);
-  EVP_DigestInit_ex2(context_.get(), nullptr, nullptr);
+  SHA256_Final(reinterpret_cast<unsigned char*>(digest.value_.data()), &context_);
+  SHA256_Init(&context_);
   return digest;
 }
 

@@ -1,13 +1,12 @@
 // SHA-256 digests, the identity of every blob (OCI image specification, "Digests").
 #pragma once
 
-#include <openssl/types.h>
+#include <openssl/sha.h>
 
 #include <array>
 #include <compare>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -42,7 +41,7 @@ class Digest {
   std::array<std::byte, kSize> value_{};
 };
 
-/// Hashes a stream. Not thread-safe; reusable after finish(). Throws Error if OpenSSL fails.
+/// Hashes a stream. Not thread-safe; reusable after finish().
 class Sha256 {
  public:
   Sha256();
@@ -52,10 +51,7 @@ class Sha256 {
   Digest finish();
 
  private:
-  struct Free {
-    void operator()(EVP_MD_CTX* context) const;
-  };
-  std::unique_ptr<EVP_MD_CTX, Free> context_;
+  SHA256_CTX context_;
 };
 
 /// The digest of `data`.
