@@ -113,9 +113,11 @@ auto element(const List& list, std::uint32_t index) {
   return list[index];
 }
 
-// The first position in [low, high) whose `key` is not less than `wanted`.
+// The first position in [0, size) whose `key` is not less than `wanted`.
 template <class Key, class Value>
-std::uint32_t lower_bound(std::uint32_t low, std::uint32_t high, const Value& wanted, Key&& key) {
+std::uint32_t lower_bound(std::uint32_t size, const Value& wanted, Key&& key) {
+  std::uint32_t low = 0;
+  std::uint32_t high = size;
   while (low < high) {
     const std::uint32_t middle = low + (high - low) / 2;
     if (key(middle) < wanted)
@@ -126,19 +128,27 @@ std::uint32_t lower_bound(std::uint32_t low, std::uint32_t high, const Value& wa
   return low;
 }
 
-// Where lower_bound() is to look among ascending inode numbers: [first, second). In a layer that
-// has no base few numbers are missing, so that the place is just below the number; a search of all
-// of them would touch parts of the metadata that nobody has needed yet.
+// The same of numbers, of which few are left out: it begins where the one that is wanted is if none
+// before it is, and goes back from there in growing steps. A search from the middle would touch a
+// page all over the metadata at every step.
 template <class Key>
-std::pair<std::uint32_t, std::uint32_t> likely_places(std::uint32_t size, std::uint64_t wanted,
-                                                      Key&& key) {
-  constexpr std::uint32_t kWindow = 64;
-  if (wanted == 0 || wanted > size) return {0, size};
-  const auto last = static_cast<std::uint32_t>(wanted - 1);
-  if (key(last) < wanted) return {last + 1, size};
-  if (last < kWindow) return {0, last + 1};
-  const std::uint32_t first = last - kWindow;
-  return key(first) < wanted ? std::pair(first + 1, last + 1) : std::pair(0U, first + 1);
+std::uint32_t lower_bound_of_numbers(std::uint32_t size, std::uint64_t wanted, Key&& key) {
+  if (size == 0) return 0;
+  const std::uint64_t first = key(0);
+  if (wanted <= first) return 0;
+  std::uint32_t low = 1;
+  std::uint32_t high = size;
+  auto place = static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted - first, size - 1));
+  for (std::uint64_t step = 1; low < high; step *= 2) {
+    if (key(place) < wanted)
+      low = place + 1;
+    else
+      high = place;
+    const auto middle = low + (high - low) / 2;
+    place =
+        std::max(middle, high - static_cast<std::uint32_t>(std::min<std::uint64_t>(step, high)));
+  }
+  return low;
 }
 
 }  // namespace
@@ -353,9 +363,8 @@ std::optional<Inode> Metadata::find_in_layer(std::uint32_t layer, InodeNumber nu
   const std::uint64_t wanted = to_integer(number);
   return checked(wanted, [&]() -> std::optional<Inode> {
     const auto& inodes = layers_.at(layer);
-    const auto number_at = [&](std::uint32_t place) { return inodes[place].getIno(); };
-    const auto [low, high] = likely_places(inodes.size(), wanted, number_at);
-    const auto index = lower_bound(low, high, wanted, number_at);
+    const auto index = lower_bound_of_numbers(inodes.size(), wanted,
+                                              [&](std::uint32_t i) { return inodes[i].getIno(); });
     if (index == inodes.size() || inodes[index].getIno() != wanted) return std::nullopt;
     // The Rust puzzlefs writes the whiteout of a deleted name beside the inode that another name
     // still has.
@@ -451,8 +460,7 @@ std::pair<Digest, Digest> Metadata::verity_at(std::uint32_t index) const {
 
 std::optional<Digest> Metadata::verity(const Digest& chunk) const {
   const std::uint32_t count = verity_count();
-  const auto index =
-      lower_bound(0U, count, chunk, [&](std::uint32_t i) { return verity_at(i).first; });
+  const auto index = lower_bound(count, chunk, [&](std::uint32_t i) { return verity_at(i).first; });
   if (index == count) return std::nullopt;
   const auto [digest, verity] = verity_at(index);
   return digest == chunk ? std::optional(verity) : std::nullopt;

@@ -4,10 +4,14 @@
 #include <capnp/message.h>
 #include <capnp/serialize.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <limits>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "../support/metadata_blob.h"
@@ -148,6 +152,61 @@ TEST(Metadata, FindsInodesHoweverTheyAreNumbered) {
       }
     }
   }
+}
+
+TEST(Metadata, FindsEveryNumberWhicheverAreLeftOut) {
+  const std::function<bool(std::uint64_t)> patterns[] = {
+      [](auto) { return true; },
+      [](auto number) { return number == 1 || number > 80; },
+      [](auto number) { return number < 20 || number > 90; },
+      [](auto number) { return number % 7 != 3; },
+      [](auto number) { return number % 10 == 0; },
+      [](auto number) { return number == 99; },
+      [](auto) { return false; }};
+  for (const auto& is_there : patterns) {
+    std::vector<InodeRecord> records;
+    for (std::uint64_t number = 1; number < 100; ++number)
+      if (is_there(number)) records.push_back(file(number, {}));
+    if (!records.empty()) records.push_back(file(std::uint64_t{1} << 62, {}));
+    const Bytes blob = write_metadata({records}, {});
+    const Metadata metadata(blob);
+    for (std::uint64_t number = 0; number < 102; ++number) {
+      const auto found = metadata.find(InodeNumber{number});
+      const bool expected = number > 0 && number < 100 && is_there(number);
+      ASSERT_EQ(found.has_value(), expected) << number << " of " << records.size();
+      if (!expected) continue;
+      ASSERT_EQ(found->number(), InodeNumber{number});
+    }
+    EXPECT_EQ(metadata.find(InodeNumber{std::uint64_t{1} << 62}).has_value(), !records.empty());
+    EXPECT_FALSE(metadata.find(InodeNumber{std::numeric_limits<std::uint64_t>::max()}));
+  }
+}
+
+// It is read, and verified, where it is touched.
+TEST(Metadata, FindsANumberWithoutALookAtMostOfTheOthers) {
+  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kNear = 16 * kPage;
+  constexpr std::uint64_t kWanted = 30'001;
+  std::vector<InodeRecord> records;
+  for (std::uint64_t number = 1; number <= 50'000; ++number) {
+    if (number % 5000 != 0) records.push_back(file(number, {}));  // as a delta leaves some out
+  }
+  const Bytes blob = write_metadata({records}, {});
+  auto* const memory = static_cast<std::byte*>(
+      ::mmap(nullptr, blob.size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  std::ranges::copy(blob, memory);
+  const Metadata metadata(ByteView(memory, blob.size()));
+  const auto place = std::ranges::search(blob, std::as_bytes(std::span(&kWanted, 1)));
+  const auto offset = static_cast<std::size_t>(place.begin() - blob.begin()) / kPage * kPage;
+  ASSERT_GT(offset, 2 * kNear);
+  ASSERT_LT(offset, blob.size() - 2 * kNear);
+  // Whoever looks there crashes.
+  ASSERT_EQ(::mprotect(memory + kNear, offset - 2 * kNear, PROT_NONE), 0);
+  ASSERT_EQ(::mprotect(memory + offset + kNear, blob.size() - offset - kNear, PROT_NONE), 0);
+  EXPECT_TRUE(metadata.find(InodeNumber{kWanted}));
+  EXPECT_FALSE(metadata.find(InodeNumber{kWanted - 1}));
+  ::munmap(memory, blob.size());
 }
 
 TEST(Metadata, IsNotBelievedOnceABlobIsNoLongerIntact) {
