@@ -103,6 +103,18 @@ void read_at(const FileDescriptor& file, std::uint64_t offset, std::span<std::by
   }
 }
 
+bool try_read_at(const FileDescriptor& file, std::uint64_t offset,
+                 std::span<std::byte> bytes) noexcept {
+  while (!bytes.empty()) {
+    const auto got = ::pread(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+  return true;
+}
+
 void write_file_atomically(const std::filesystem::path& path,
                            const std::filesystem::path& temp_directory, ByteView data,
                            unsigned mode, Durability durability) {

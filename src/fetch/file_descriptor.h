@@ -49,6 +49,10 @@ Bytes read_file(const FileDescriptor& file, const std::filesystem::path& path,
 void read_at(const FileDescriptor& file, std::uint64_t offset, std::span<std::byte> bytes,
              const std::filesystem::path& path);
 
+/// As above, but false if it cannot. Takes no memory.
+bool try_read_at(const FileDescriptor& file, std::uint64_t offset,
+                 std::span<std::byte> bytes) noexcept;
+
 /// Whether a file is on the disk, and not only in the kernel's memory, when writing it returns.
 enum class Durability { kNone, kFlushed };
 

@@ -78,12 +78,12 @@ Blob LazyBlobs::map(const format::Descriptor& blob, const ByteGetter& get,
 
 std::optional<Blob> LazyBlobs::open(const format::Descriptor& blob, const ByteGetter& get,
                                     const format::Digest& verity) {
-  auto leaves = cache_.trees().recall(blob.digest, blob.size, verity);
-  if (!leaves) return std::nullopt;
+  auto tree = cache_.trees().recall(blob.digest, blob.size, verity);
+  if (!tree) return std::nullopt;
   const auto path = blobs_.source().local_path(blob.digest);
   auto file = path.empty() ? cache_.open(blob.digest) : open_regular_file(path);
   if (!file || file_size(file, path) != blob.size) return std::nullopt;
-  const auto lazy = std::make_shared<LazyFile>(std::move(file), blob.size, std::move(*leaves));
+  const auto lazy = std::make_shared<LazyFile>(std::move(file), blob.size, std::move(*tree));
   if (!path.empty()) return Blob(lazy, [path] { throw_damaged(path); });
   return Blob(lazy, repairing(blob, get, lazy));
 }

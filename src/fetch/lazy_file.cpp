@@ -1,7 +1,8 @@
 // The memory is reserved first, and must not be accessed. A part of it is read and hashed elsewhere
 // and then moved to where it belongs, so that no other thread sees it before. Parts are so large
 // that one costs little beside its hash, and so many at most that the kernel bears as many
-// mappings.
+// mappings. The leaves that verify a part are read with it; where these are not right they are made
+// anew from the file, so that a damaged tree costs time and nothing else.
 #include "fetch/lazy_file.h"
 
 #include <spdlog/fmt/fmt.h>
@@ -9,10 +10,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <utility>
 
+#include "fetch/cache.h"
 #include "format/error.h"
 #include "format/verity.h"
 
@@ -22,6 +25,9 @@ namespace {
 constexpr std::size_t kLeastPart = 64 << 10;
 // The kernel has 65,530 for a process (vm.max_map_count), and each part may divide one in three.
 constexpr std::size_t kMostParts = 8192;
+constexpr auto kBlock = format::kVerityBlockSize;
+static_assert(kMaxBlobSize / kMostParts <= VerityTree::kLeaves * kBlock,
+              "a part is verified by one hash block");
 
 std::size_t part_size_for(std::uint64_t size) {
   return std::max(kLeastPart, std::bit_ceil(static_cast<std::size_t>(size) / kMostParts));
@@ -59,11 +65,11 @@ class Scratch {
 
 }  // namespace
 
-LazyFile::LazyFile(FileDescriptor file, std::uint64_t size, std::vector<format::Digest> blocks)
-    : part_size_(part_size_for(size)), blocks_(std::move(blocks)), file_(std::move(file)) {
-  if (size == 0 || blocks_.size() != format::verity_block_count(size)) {
-    throw CorruptError(
-        fmt::format("A file of {} bytes cannot have {} blocks.", size, blocks_.size()));
+LazyFile::LazyFile(FileDescriptor file, std::uint64_t size, VerityTree tree)
+    : part_size_(part_size_for(size)), file_(std::move(file)), tree_(std::move(tree)) {
+  if (size == 0 || tree_.hash_block_count() != VerityTree::hash_block_count(size)) {
+    throw CorruptError(fmt::format("A file of {} bytes cannot have {} hash blocks.", size,
+                                   tree_.hash_block_count()));
   }
   here_.resize((size + part_size_ - 1) / part_size_);
   void* const start = ::mmap(nullptr, here_.size() * part_size_, PROT_NONE,
@@ -97,7 +103,7 @@ bool LazyFile::fill(std::byte* address) noexcept {
 
 bool LazyFile::read(std::size_t part) {
   Scratch scratch(part_size_);
-  return scratch.get() != nullptr && read_part(part, scratch.get()) &&
+  return scratch.get() != nullptr && read_at(part * part_size_, {scratch.get(), part_size_}) &&
          is_right(part, scratch.get()) && scratch.move_to(start_of(part));
 }
 
@@ -107,28 +113,42 @@ bool LazyFile::show_zeros(std::size_t part) {
                 0) != MAP_FAILED;
 }
 
-/// What lies beyond the end of the file stays zero, as it is hashed.
-bool LazyFile::read_part(std::size_t part, std::byte* buffer) {
-  const auto begin = part * part_size_;
-  const auto size = std::min(part_size_, bytes_.size() - begin);
-  std::size_t done = 0;
-  while (done < size) {
-    const auto count =
-        ::pread(file_.get(), buffer + done, size - done, static_cast<off_t>(begin + done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    done += static_cast<std::size_t>(count);
+/// What lies beyond the end of the file stays as it is.
+bool LazyFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) {
+  const auto size = std::min<std::uint64_t>(bytes.size(), bytes_.size() - offset);
+  return try_read_at(file_, offset, bytes.first(size));
+}
+
+bool LazyFile::is_right(std::size_t part, const std::byte* buffer) {
+  const auto first = part * part_size_ / kBlock;
+  const auto end = std::min(first + part_size_ / kBlock, format::verity_block_count(bytes_.size()));
+  if (!find_leaves(first / VerityTree::kLeaves)) return false;
+  for (auto block = first; block < end; ++block) {
+    hash_.update({buffer + (block - first) * kBlock, kBlock});
+    if (hash_.finish() != leaves_[block % VerityTree::kLeaves]) return false;
   }
   return true;
 }
 
-bool LazyFile::is_right(std::size_t part, const std::byte* buffer) {
-  const auto blocks_per_part = part_size_ / format::kVerityBlockSize;
-  const auto first = part * blocks_per_part;
-  const auto end = std::min(first + blocks_per_part, blocks_.size());
+/// They are in leaves_ then.
+bool LazyFile::find_leaves(std::size_t hash_block) {
+  if (hash_block_ == hash_block) return true;
+  hash_block_.reset();
+  const bool found = tree_.read(hash_block, leaves_) ||
+                     (hash_leaves(hash_block) && tree_.mend(hash_block, leaves_));
+  if (found) hash_block_ = hash_block;
+  return found;
+}
+
+bool LazyFile::hash_leaves(std::size_t hash_block) {
+  leaves_ = {};
+  const auto first = hash_block * VerityTree::kLeaves;
+  const auto end = std::min(first + VerityTree::kLeaves, format::verity_block_count(bytes_.size()));
   for (auto block = first; block < end; ++block) {
-    hash_.update({buffer + (block - first) * format::kVerityBlockSize, format::kVerityBlockSize});
-    if (hash_.finish() != blocks_[block]) return false;
+    std::array<std::byte, kBlock> bytes{};
+    if (!read_at(block * kBlock, bytes)) return false;
+    hash_.update(bytes);
+    leaves_[block - first] = hash_.finish();
   }
   return true;
 }

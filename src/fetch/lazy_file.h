@@ -5,24 +5,27 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "fetch/fault_guard.h"
 #include "fetch/file_descriptor.h"
+#include "fetch/verity_trees.h"
 #include "format/bytes.h"
 #include "format/digest.h"
 
 namespace puzzlefs::fetch {
 
 /// Memory that looks as if the file had been read into it. What is read is verified against the
-/// leaves of the file's fs-verity tree, and cannot change any more. What is not right there, or
+/// file's fs-verity tree, and cannot change any more. What is not right there, or
 /// cannot be read, shows as zeros, and state() is odd from before the first such byte is seen.
 /// Thread-safe. A system call that is given bytes of which none was touched before answers EFAULT.
 class LazyFile : private PageSource {
  public:
-  /// `blocks` are format::verity_blocks() of the `size` bytes that the file should have. Throws
-  /// Error if there is no address space.
-  LazyFile(FileDescriptor file, std::uint64_t size, std::vector<format::Digest> blocks);
+  /// `tree` is that of the `size` bytes that the file should have. Throws Error if there is no
+  /// address space.
+  LazyFile(FileDescriptor file, std::uint64_t size, VerityTree tree);
   ~LazyFile() override;
   LazyFile(const LazyFile&) = delete;
   LazyFile& operator=(const LazyFile&) = delete;
@@ -37,18 +40,22 @@ class LazyFile : private PageSource {
   bool fill(std::byte* address) noexcept override;
   bool read(std::size_t part);
   bool show_zeros(std::size_t part);
-  bool read_part(std::size_t part, std::byte* buffer);
+  bool read_at(std::uint64_t offset, std::span<std::byte> bytes);
   bool is_right(std::size_t part, const std::byte* buffer);
+  bool find_leaves(std::size_t hash_block);
+  bool hash_leaves(std::size_t hash_block);
   std::byte* start_of(std::size_t part) const;
 
   const std::size_t part_size_;
-  const std::vector<format::Digest> blocks_;
   ByteView bytes_;
   FaultGuard guard_;
 
   std::mutex mutex_;  // guards all below
   FileDescriptor file_;
   std::vector<bool> here_;  // by part
+  VerityTree tree_;
+  std::optional<std::size_t> hash_block_;  // whose leaves are these:
+  VerityTree::Leaves leaves_{};
   format::Sha256 hash_;
 };
 

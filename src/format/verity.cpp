@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <utility>
 
 namespace puzzlefs::format {
 
@@ -25,6 +26,14 @@ struct Descriptor {
 static_assert(sizeof(Descriptor) == 256);
 
 constexpr std::array<std::byte, kVerityBlockSize> kZeros{};
+
+/// `root` is zeros for an empty file.
+Digest describe(const Digest& root, std::uint64_t size) {
+  Descriptor descriptor;
+  descriptor.data_size = size;
+  std::ranges::copy(root.bytes(), descriptor.root_hash.begin());
+  return sha256(std::as_bytes(std::span(&descriptor, 1)));
+}
 
 Digest hash_block(Sha256& hash, ByteView block) {
   hash.update(block);
@@ -66,11 +75,6 @@ void VerityHasher::update(ByteView data) {
   }
 }
 
-void VerityHasher::update_block(const Digest& block, std::size_t size) {
-  size_ += size;
-  add_digest(0, block);
-}
-
 void VerityHasher::close_partial_block() {
   add_digest(0, block_digest(partial_));
   partial_.clear();
@@ -78,19 +82,16 @@ void VerityHasher::close_partial_block() {
 
 Digest VerityHasher::finish() {
   if (!partial_.empty()) close_partial_block();
-  Descriptor descriptor;
-  descriptor.data_size = size_;
+  Digest root;
   for (std::size_t level = 0; level < levels_.size(); ++level) {
     const bool is_root = level + 1 == levels_.size() && levels_[level].size() == Digest::kSize;
     if (is_root)
-      std::copy_n(levels_[level].begin(), Digest::kSize, descriptor.root_hash.begin());
+      root = Digest::from_bytes(levels_[level]);
     else
       add_digest(level + 1, block_digest(levels_[level]));
   }
   levels_.clear();
-  size_ = 0;
-  hash_.update(std::as_bytes(std::span(&descriptor, 1)));
-  return hash_.finish();
+  return describe(root, std::exchange(size_, 0));
 }
 
 Digest verity_digest(ByteView data) {
@@ -110,14 +111,10 @@ std::vector<Digest> verity_blocks(ByteView data) {
   return blocks;
 }
 
-Digest verity_digest(std::span<const Digest> blocks, std::uint64_t size) {
-  VerityHasher hasher;
-  for (const auto& block : blocks) {
-    const auto part = std::min<std::uint64_t>(size, kVerityBlockSize);
-    hasher.update_block(block, part);
-    size -= part;
-  }
-  return hasher.finish();
+Digest verity_digest(std::vector<Digest> level, std::uint64_t size) {
+  static_assert(sizeof(Digest) == Digest::kSize, "levels are hashed in place");
+  while (level.size() > 1) level = verity_blocks(std::as_bytes(std::span(level)));
+  return describe(level.empty() ? Digest() : level.front(), size);
 }
 
 }  // namespace puzzlefs::format

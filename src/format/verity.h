@@ -21,9 +21,6 @@ inline constexpr std::size_t kVerityBlockSize = 4096;
 class VerityHasher {
  public:
   void update(ByteView data);
-  /// As update() with a block of which only the digest is known, after whole blocks: `size` bytes,
-  /// fewer than a block's only at the end.
-  void update_block(const Digest& block, std::size_t size);
   /// The digest of all that was given since construction or the last finish().
   Digest finish();
 
@@ -40,11 +37,12 @@ class VerityHasher {
 
 /// The fs-verity digest of `data`.
 Digest verity_digest(ByteView data);
-/// The digests of its blocks, the leaves of the tree.
+/// The digests of its blocks: of a file the leaves of the tree, and of a level of the tree the
+/// level above.
 std::vector<Digest> verity_blocks(ByteView data);
-/// The fs-verity digest of a file of `size` bytes with these blocks, of which there must be the
-/// right number.
-Digest verity_digest(std::span<const Digest> blocks, std::uint64_t size);
+/// The fs-verity digest of a file of `size` bytes by any level of its tree, which must have as many
+/// digests as that level has.
+Digest verity_digest(std::vector<Digest> level, std::uint64_t size);
 
 constexpr std::uint64_t verity_block_count(std::uint64_t size) {
   return size / kVerityBlockSize + (size % kVerityBlockSize != 0 ? 1 : 0);

@@ -32,6 +32,11 @@ void overwrite(const fs::path& path, std::size_t place) {
   file << "#";
 }
 
+std::string text_of(const fs::path& path) {
+  const auto bytes = read_file(path, 1 << 20);
+  return std::string(as_text(bytes));
+}
+
 std::string make_content() {
   std::string content;
   while (content.size() < LazyBlobs::kLeastSize) content += std::to_string(content.size()) + " ";
@@ -133,12 +138,49 @@ TEST_F(LazyBlobsTest, ThreadsOfTheRuntimeMayTouchIt) {
   EXPECT_EQ(on_the_loop.get_future().get(), content_[last_]);
 }
 
-TEST_F(LazyBlobsTest, DoesNotTrustAFalsifiedTree) {
+TEST_F(LazyBlobsTest, DoesNotTrustATreeWithAFalsifiedTop) {
   static_cast<void>(blobs_.map(blob_, {}, verity_));
-  overwrite(tree_file(), 0);
+  overwrite(tree_file(), fs::file_size(tree_file()) - 1);
   overwrite(cache_file(), last_);
   EXPECT_EQ(as_text(blobs_.map(blob_, {}, verity_).bytes()), content_);
   EXPECT_THAT(source_.reads(), SizeIs(2));
+}
+
+TEST_F(LazyBlobsTest, DoesNotTrustFalsifiedLeaves) {
+  static_cast<void>(blobs_.map(blob_, {}, verity_));
+  overwrite(tree_file(), 0);
+  overwrite(cache_file(), 0);
+  const auto blob = blobs_.map(blob_, {}, verity_);
+  EXPECT_EQ(at(blob, last_), content_[last_]);
+  EXPECT_EQ(blob.watch().state->load(), 0);
+  EXPECT_EQ(at(blob, 0), '\0');
+  EXPECT_EQ(blob.watch().state->load(), 1);
+}
+
+TEST_F(LazyBlobsTest, ADamagedTreeCostsNoByteOfTheBlob) {
+  static_cast<void>(blobs_.map(blob_, {}, verity_));
+  const auto right = text_of(tree_file());
+  for (const auto place : {std::size_t{0}, right.size() / 2, right.size() - 1}) {
+    overwrite(tree_file(), place);
+    const auto blob = blobs_.map(blob_, {}, verity_);
+    EXPECT_EQ(as_text(blob.bytes()), content_) << place;
+    EXPECT_EQ(blob.watch().state->load(), 0) << place;
+    EXPECT_EQ(text_of(tree_file()), right) << place;
+  }
+  EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+TEST_F(LazyBlobsTest, MakesATreeOfAnotherSizeAnew) {
+  static_cast<void>(blobs_.map(blob_, {}, verity_));
+  const auto right = text_of(tree_file());
+  // What earlier releases kept: nothing but the leaves.
+  const auto leaves = format::verity_blocks(as_bytes(content_)).size() * format::Digest::kSize;
+  for (const auto size : {leaves, std::size_t{0}, right.size() - 1, right.size() + 1}) {
+    fs::resize_file(tree_file(), size);
+    EXPECT_EQ(as_text(blobs_.map(blob_, {}, verity_).bytes()), content_) << size;
+    EXPECT_EQ(text_of(tree_file()), right) << size;
+  }
+  EXPECT_THAT(source_.reads(), SizeIs(1));
 }
 
 TEST_F(LazyBlobsTest, DoesNotBelieveAnFsVerityDigestThatIsNotTheBlobs) {

@@ -5,8 +5,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "../support/temp_dir.h"
@@ -17,12 +20,15 @@ namespace puzzlefs::fetch {
 namespace {
 
 constexpr std::size_t kPart = 64 << 10;
+constexpr std::size_t kOfHashBlock = 128 * 4096;  // bytes that one block of leaves is of
+constexpr std::size_t kHashBlock = 4096;
 
 class LazyFileTest : public ::testing::Test {
  protected:
   static std::string make_content() {
     std::string content;
-    while (content.size() < 5 * kPart + 777) content += std::to_string(content.size()) + " ";
+    while (content.size() < kOfHashBlock + 5 * kPart + 777)
+      content += std::to_string(content.size()) + " ";
     return content;
   }
   std::filesystem::path write(const std::string& name, std::string_view content) const {
@@ -31,8 +37,14 @@ class LazyFileTest : public ::testing::Test {
     return path;
   }
   LazyFile open(const std::filesystem::path& path) const {
-    return {open_regular_file(path), content_.size(), format::verity_blocks(as_bytes(content_))};
+    return {open_regular_file(path), content_.size(), tree()};
   }
+  /// Made anew on the disk.
+  VerityTree tree() const {
+    trees_.remember(key_, as_bytes(content_), verity_);
+    return std::move(trees_.recall(key_, content_.size(), verity_).value());
+  }
+  std::filesystem::path tree_file() const { return temp_ / "trees" / key_.hex(); }
   /// With another byte there.
   std::string falsified(std::size_t place) const {
     auto content = content_;
@@ -43,7 +55,21 @@ class LazyFileTest : public ::testing::Test {
   test::TempDir temp_;
   const std::string content_ = make_content();
   const std::filesystem::path path_ = write("file", content_);
+  const VerityTrees trees_{temp_ / "trees"};
+  const format::Digest key_ = format::sha256(as_bytes(content_));
+  const format::Digest verity_ = format::verity_digest(as_bytes(content_));
 };
+
+void overwrite(const std::filesystem::path& path, std::size_t place, std::string_view text = "#") {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(place));
+  file << text;
+}
+
+std::string text_of(const std::filesystem::path& path) {
+  const auto bytes = read_file(path, 1 << 20);
+  return std::string(as_text(bytes));
+}
 
 char at(const LazyFile& file, std::size_t place) {
   return static_cast<char>(file.bytes()[place]);
@@ -92,6 +118,60 @@ TEST_F(LazyFileTest, ShowsWhatIsRightOnceTheFileIsReplaced) {
   EXPECT_EQ(file.state(), 2);
 }
 
+TEST_F(LazyFileTest, MakesLeavesThatAreNotRightAnewFromTheFile) {
+  for (const auto place : {std::size_t{0}, 100 * std::size_t{32}, kHashBlock}) {
+    auto damaged = tree();
+    overwrite(tree_file(), place);
+    const auto file = LazyFile(open_regular_file(path_), content_.size(), std::move(damaged));
+    EXPECT_EQ(as_text(file.bytes()), content_) << place;
+    EXPECT_EQ(file.state(), 0) << place;
+  }
+}
+
+TEST_F(LazyFileTest, MakesLeavesThatAreMissingAnewFromTheFile) {
+  for (const auto size : {std::size_t{0}, kHashBlock - 1, kHashBlock + 32}) {
+    auto cut_short = tree();
+    std::filesystem::resize_file(tree_file(), size);
+    const auto file = LazyFile(open_regular_file(path_), content_.size(), std::move(cut_short));
+    EXPECT_EQ(as_text(file.bytes()), content_) << size;
+    EXPECT_EQ(file.state(), 0) << size;
+  }
+}
+
+TEST_F(LazyFileTest, MendsTheLeavesOnTheDisk) {
+  auto damaged = tree();
+  const auto right = text_of(tree_file());
+  overwrite(tree_file(), 0);
+  overwrite(tree_file(), kHashBlock);
+  const auto file = LazyFile(open_regular_file(path_), content_.size(), std::move(damaged));
+  EXPECT_EQ(at(file, 0), content_[0]);
+  EXPECT_EQ(at(file, kOfHashBlock), content_[kOfHashBlock]);
+  EXPECT_EQ(text_of(tree_file()), right);
+}
+
+TEST_F(LazyFileTest, BelievesNoLeavesThatFitAFalsifiedFile) {
+  auto damaged = tree();
+  auto leaves = format::verity_blocks(as_bytes(falsified(kPart)));
+  overwrite(tree_file(), 0, as_text(std::as_bytes(std::span(leaves)).first(kHashBlock)));
+  const auto file = LazyFile(open_regular_file(write("falsified", falsified(kPart))),
+                             content_.size(), std::move(damaged));
+  EXPECT_EQ(at(file, kPart), '\0');
+  EXPECT_EQ(file.state(), 1);
+}
+
+TEST_F(LazyFileTest, WithoutLeavesShowsWhatIsRightOnceTheFileIsReplaced) {
+  auto damaged = tree();
+  overwrite(tree_file(), 0);
+  auto file = LazyFile(open_regular_file(write("falsified", falsified(kPart))), content_.size(),
+                       std::move(damaged));
+  // The leaves of this part are made with those of the wrong one.
+  EXPECT_EQ(at(file, 0), '\0');
+  EXPECT_EQ(at(file, kOfHashBlock), content_[kOfHashBlock]);
+  file.replace(open_regular_file(path_));
+  EXPECT_EQ(as_text(file.bytes()), content_);
+  EXPECT_EQ(file.state(), 2);
+}
+
 TEST_F(LazyFileTest, ThreadsSeeTheSame) {
   const auto file = open(path_);
   std::vector<std::thread> readers;
@@ -104,9 +184,9 @@ TEST_F(LazyFileTest, ThreadsSeeTheSame) {
 }
 
 TEST_F(LazyFileTest, RefusesATreeOfAnotherSize) {
-  const auto blocks = format::verity_blocks(as_bytes(content_));
-  EXPECT_THROW(LazyFile(open_regular_file(path_), content_.size() + 4096, blocks), CorruptError);
-  EXPECT_THROW(LazyFile(open_regular_file(path_), 0, {}), CorruptError);
+  EXPECT_THROW(LazyFile(open_regular_file(path_), content_.size() + kOfHashBlock, tree()),
+               CorruptError);
+  EXPECT_THROW(LazyFile(open_regular_file(path_), 0, VerityTree({}, {})), CorruptError);
 }
 
 }  // namespace

@@ -120,6 +120,24 @@ if find "/proc/$(daemon_pid)/fd" -lname '*data.mdb' | grep .; then fail "an imag
 grep -q 'Input/output error' "$work/said" || fail "no error: $(<"$work/said")"
 wait_until is_listed
 unmount
+wait_until no_daemon
+
+step "what it is verified by may be damaged, without an error"
+tree=$cache/trees/$(basename "$kept")
+cp "$tree" "$work/tree"
+for place in 0 $(($(stat -c %s "$tree") / 2)) $(($(stat -c %s "$tree") - 7)); do
+  printf '#######' | dd of="$tree" bs=1 seek="$place" conv=notrunc status=none
+  mount_image "$work/layout:packed"
+  same_names "$mnt"
+  unmount
+  wait_until no_daemon
+  cmp "$tree" "$work/tree" || fail "it was not mended"
+done
+truncate -s -32 "$tree"
+mount_image "$work/layout:packed"
+same_names "$mnt"
+unmount
+cmp "$tree" "$work/tree" || fail "it was not made anew"
 
 step "a delta to them"
 rm "$work/memory/many/a file with a name of usual length 77777"
