@@ -159,6 +159,16 @@ TEST_F(LazyFileTest, BelievesNoLeavesThatFitAFalsifiedFile) {
   EXPECT_EQ(file.state(), 1);
 }
 
+TEST_F(LazyFileTest, LeavesThatCannotBeHadLeaveTheOthersAsTheyWere) {
+  auto damaged = tree();
+  overwrite(tree_file(), kHashBlock);
+  const auto file = LazyFile(open_regular_file(write("falsified", falsified(kOfHashBlock))),
+                             content_.size(), std::move(damaged));
+  EXPECT_EQ(at(file, 0), content_[0]);
+  EXPECT_EQ(at(file, kOfHashBlock), '\0');
+  EXPECT_EQ(at(file, kPart), content_[kPart]);
+}
+
 TEST_F(LazyFileTest, WithoutLeavesShowsWhatIsRightOnceTheFileIsReplaced) {
   auto damaged = tree();
   overwrite(tree_file(), 0);
