@@ -28,10 +28,7 @@ OpenFile::OpenFile(const format::Inode& inode) : inode_(inode) {
 
 std::vector<format::ChunkRef> OpenFile::pieces(std::uint64_t offset, std::uint64_t size) const {
   std::vector<format::ChunkRef> result;
-  auto covered =
-      std::upper_bound(pieces_.begin(), pieces_.end(), offset,
-                       [](std::uint64_t position, const Piece& p) { return position < p.end; });
-  for (; covered != pieces_.end() && size > 0; ++covered) {
+  for (auto covered = find(offset); covered != pieces_.end() && size > 0; ++covered) {
     auto piece = inode_.chunk(covered->index);
     const auto skipped = offset - (covered->end - piece.size);
     piece.offset += skipped;
@@ -41,6 +38,18 @@ std::vector<format::ChunkRef> OpenFile::pieces(std::uint64_t offset, std::uint64
     result.push_back(piece);
   }
   return result;
+}
+
+PlacedPiece OpenFile::piece_at(std::uint64_t offset) const {
+  const auto place = find(offset);
+  const auto piece = inode_.chunk(place->index);
+  return {.piece = piece, .offset = place->end - piece.size};
+}
+
+/// The piece that `offset` lies in, if it lies in the file.
+OpenFile::Position OpenFile::find(std::uint64_t offset) const {
+  return std::upper_bound(pieces_.begin(), pieces_.end(), offset,
+                          [](std::uint64_t position, const Piece& p) { return position < p.end; });
 }
 
 }  // namespace puzzlefs::fs

@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -193,17 +194,21 @@ void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info&
 
 void Operations::read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
                       const fuse_file_info& info) {
-  if (open_is_needless_) return read_pieces(request, *read_files_.get(node), size, offset);
+  if (open_is_needless_)
+    return read_pieces(request, *read_files_.get(node), size, offset, info.flags);
   const auto& file = OpenFiles::of_handle(info.fh);
   if (file.whole()) return reply_from(request, file, size, offset);
-  read_pieces(request, file.contents(), size, offset);
+  read_pieces(request, file.contents(), size, offset, info.flags);
 }
 
 void Operations::read_pieces(fuse_req_t request, const OpenFile& contents, std::size_t size,
-                             off_t offset) {
-  ReadOperation::start(request, contents.number(),
-                       contents.pieces(static_cast<std::uint64_t>(offset), size), chunks_,
-                       waiting_reads_, in_flight_.enter());
+                             off_t offset, int flags) {
+  const auto start = static_cast<std::uint64_t>(offset);
+  // Who reads past the page cache has no use for what is there.
+  const bool leaves_over = options_.stores_unasked_pages && (flags & O_DIRECT) == 0;
+  ReadOperation::start(request, contents.number(), contents.pieces(start, size),
+                       leaves_over ? leftover_of(contents, start, size) : std::nullopt,
+                       {chunks_, waiting_reads_, unasked_pages_}, in_flight_.enter());
 }
 
 void Operations::release(fuse_req_t request, fuse_ino_t node) {

@@ -13,6 +13,7 @@
 #include "fs/passthrough.h"
 #include "fs/read_files.h"
 #include "fs/tree.h"
+#include "fs/unasked_pages.h"
 #include "fs/waiting_reads.h"
 
 namespace puzzlefs::fs {
@@ -31,6 +32,8 @@ class Operations {
     bool passthrough = true;
     /// At most so many files are read whole at a time.
     std::size_t max_whole_files = 0;
+    /// Whether somebody serves unasked_pages().
+    bool stores_unasked_pages = false;
     LiveXattrs root_xattrs = {};
   };
 
@@ -51,6 +54,8 @@ class Operations {
   /// Requests that are not answered yet. They use this object and the FUSE session.
   fetch::InFlight& in_flight() { return in_flight_; }
   Passthrough& passthrough() { return passthrough_; }
+  /// What reads leave over for the kernel.
+  UnaskedPages& unasked_pages() { return unasked_pages_; }
   /// To be called before the session's device is closed, and when no request is under way.
   void close_all() { open_files_.clear(); }
 
@@ -75,7 +80,8 @@ class Operations {
   format::Inode inode(fuse_ino_t node) const;
   fuse_entry_param entry_for(const format::Inode& inode);
   fuse_entry_param listed_entry(const format::Inode& inode);
-  void read_pieces(fuse_req_t request, const OpenFile& contents, std::size_t size, off_t offset);
+  void read_pieces(fuse_req_t request, const OpenFile& contents, std::size_t size, off_t offset,
+                   int flags);
 
   Tree& tree_;
   fetch::ChunkStore& chunks_;
@@ -87,6 +93,7 @@ class Operations {
 
   fetch::InFlight in_flight_;
   WaitingReads waiting_reads_;
+  UnaskedPages unasked_pages_;
   Passthrough passthrough_;
   OpenFiles open_files_{tree_.metadata(), options_.whole_files, options_.max_whole_files,
                         passthrough_, in_flight_};

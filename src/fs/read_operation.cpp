@@ -38,21 +38,21 @@ bool in_same_chunk(const format::ChunkRef& a, const format::ChunkRef& b) {
 }  // namespace
 
 void ReadOperation::start(fuse_req_t request, format::InodeNumber number,
-                          std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                          WaitingReads& waiting_reads, fetch::InFlight::Token token) {
-  std::make_shared<ReadOperation>(request, number, std::move(pieces), chunks, waiting_reads,
+                          std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                          const Services& services, fetch::InFlight::Token token) {
+  std::make_shared<ReadOperation>(request, number, std::move(pieces), std::move(leftover), services,
                                   std::move(token))
       ->advance();
 }
 
 ReadOperation::ReadOperation(fuse_req_t request, format::InodeNumber number,
-                             std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                             WaitingReads& waiting_reads, fetch::InFlight::Token token)
+                             std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                             const Services& services, fetch::InFlight::Token token)
     : request_(request),
       number_(number),
       pieces_(std::move(pieces)),
-      chunks_(chunks),
-      waiting_reads_(waiting_reads),
+      leftover_(std::move(leftover)),
+      services_(services),
       token_(std::move(token)) {
   std::size_t position = 0;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
@@ -85,20 +85,20 @@ void ReadOperation::advance() {
 /// cannot be replied to.
 void ReadOperation::expect_interruption() {
   if (!std::exchange(is_listed_, true)) {
-    waiting_reads_.add(request_, shared_from_this());
+    services_.waiting_reads.add(request_, shared_from_this());
   } else if (error()) {
-    chunks_.give_up(this);  // what was asked for after the interruption
+    services_.chunks.give_up(this);  // what was asked for after the interruption
   }
 }
 
 void ReadOperation::give_up() {
   fail(std::make_exception_ptr(fetch::GivenUpError()));
-  chunks_.give_up(this);
+  services_.chunks.give_up(this);
 }
 
 void ReadOperation::ask(Run& run) {
   try {
-    chunks_.read(
+    services_.chunks.read(
         pieces_[run.first],
         [self = shared_from_this(), &run](fetch::Outcome<fetch::ChunkData> outcome) {
           self->take(run, std::move(outcome));
@@ -114,6 +114,7 @@ void ReadOperation::ask(Run& run) {
 void ReadOperation::take(Run& run, fetch::Outcome<fetch::ChunkData> outcome) {
   try {
     auto& data = outcome.value();
+    if (leftover_) leftover_chunk_ = data;
     if (!gathered_.empty()) {
       copy(run, *data, gathered_.data() + run.position);
     } else if (data->size() / kMaxExcess <= run.size) {
@@ -145,7 +146,7 @@ std::exception_ptr ReadOperation::error() {
 }
 
 void ReadOperation::finish() {
-  if (is_listed_) waiting_reads_.remove(request_);
+  if (is_listed_) services_.waiting_reads.remove(request_);
   try {
     if (const auto failure = error()) std::rethrow_exception(failure);
     const auto vectors = reply_vectors();
@@ -159,6 +160,16 @@ void ReadOperation::finish() {
     spdlog::error("read of inode {}: {}", format::to_integer(number_), failure.what());
     fuse_reply_err(request_, EIO);
   }
+  offer_leftover();  // the reader need not wait for that
+}
+
+/// If the piece lies in the chunk, of which so far only the part that was read had to.
+void ReadOperation::offer_leftover() {
+  if (!leftover_ || !leftover_chunk_) return;
+  const auto& piece = leftover_->from.piece;
+  const auto size = leftover_chunk_->size();
+  if (piece.offset > size || piece.size > size - piece.offset) return;
+  services_.unasked_pages.offer(std::move(*leftover_), std::move(leftover_chunk_));
 }
 
 std::vector<iovec> ReadOperation::reply_vectors() const {

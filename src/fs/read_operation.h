@@ -7,12 +7,14 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "fetch/chunk_store.h"
 #include "fetch/in_flight.h"
 #include "format/metadata.h"
 #include "fs/fuse.h"
+#include "fs/unasked_pages.h"
 #include "fs/waiting_reads.h"
 
 namespace puzzlefs::fs {
@@ -20,15 +22,24 @@ namespace puzzlefs::fs {
 /// Holds no thread while chunks are on their way: whoever brings the last one replies. Owns itself.
 class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
  public:
+  /// What reads have in common.
+  struct Services {
+    fetch::ChunkStore& chunks;
+    WaitingReads& waiting_reads;
+    UnaskedPages& unasked_pages;
+  };
+
   /// Replies to `request` with the bytes of `pieces`, or the errno of the first that failed.
-  /// `number` is for the log. The references and what `token` stands for are used until the reply.
+  /// `number` is for the log. `leftover` is offered
+  /// to the unasked pages then, if all went well. The references and what `token` stands for are
+  /// used until the reply.
   static void start(fuse_req_t request, format::InodeNumber number,
-                    std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                    WaitingReads& waiting_reads, fetch::InFlight::Token token);
+                    std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                    const Services& services, fetch::InFlight::Token token);
 
   ReadOperation(fuse_req_t request, format::InodeNumber number,
-                std::vector<format::ChunkRef> pieces, fetch::ChunkStore& chunks,
-                WaitingReads& waiting_reads, fetch::InFlight::Token token);
+                std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                const Services& services, fetch::InFlight::Token token);
 
   /// Nobody wants the bytes any more: replies with EINTR, unless they are here. Thread-safe.
   void give_up();
@@ -52,16 +63,18 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   void fail(std::exception_ptr error);
   std::exception_ptr error();
   void finish();
+  void offer_leftover();
   std::vector<iovec> reply_vectors() const;
 
   const fuse_req_t request_;
   const format::InodeNumber number_;
   const std::vector<format::ChunkRef> pieces_;
-  fetch::ChunkStore& chunks_;
-  WaitingReads& waiting_reads_;
+  std::optional<Leftover> leftover_;
+  const Services services_;
   const fetch::InFlight::Token token_;
 
-  std::vector<Run> runs_;  // each touched by the completion that it waits for
+  fetch::ChunkData leftover_chunk_;  // once it arrived
+  std::vector<Run> runs_;            // each touched by the completion that it waits for
   // Touched by whoever advances:
   std::size_t next_run_ = 0;
   bool is_listed_ = false;  // among the waiting reads

@@ -104,6 +104,7 @@ class Session::Impl {
   Impl(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,
        const SessionOptions& options)
       : threads_(std::max(options.threads, 1U)),
+        has_local_chunks_(options.has_local_chunks),
         cancel_reads_(options.cancel_reads),
         control_options_(options.control),
         operations_(tree, chunks,
@@ -111,6 +112,7 @@ class Session::Impl {
                      .whole_files = options.whole_files,
                      .passthrough = options.passthrough,
                      .max_whole_files = options.max_whole_files.value_or(open_file_limit_ / 2),
+                     .stores_unasked_pages = options.has_local_chunks,
                      .root_xattrs = options.root_xattrs}),
         options_(complete_mount_options(
             options.mount_options, options.source,
@@ -179,6 +181,7 @@ class Session::Impl {
   }
 
   void start(std::vector<std::thread>& servers) {
+    if (has_local_chunks_) storer_ = std::thread([this] { store_unasked_pages(); });
     servers.reserve(threads_);
     while (servers.size() < threads_) servers.emplace_back([this] { serve(); });
   }
@@ -192,6 +195,19 @@ class Session::Impl {
     while (!fuse_session_exited(mount_.session()) && serve_one(mount_.session(), buffer)) continue;
     ++ended_count_;
     trigger(ended_);
+  }
+
+  void store_unasked_pages() {
+    operations_.unasked_pages().serve(
+        [this](format::InodeNumber number, std::uint64_t offset, ByteView bytes) {
+          fuse_bufvec data{};
+          data.count = 1;
+          data.buf[0].size = bytes.size();
+          data.buf[0].mem = const_cast<std::byte*>(bytes.data());  // which libfuse does not change
+          // Fails where the kernel has forgotten the inode, or lacks memory.
+          fuse_lowlevel_notify_store(mount_.session(), format::to_integer(number),
+                                     static_cast<off_t>(offset), &data, fuse_buf_copy_flags{});
+        });
   }
 
   /// Returns the signal that arrived, or 0 if the file system was unmounted.
@@ -208,6 +224,9 @@ class Session::Impl {
   }
 
   void stop(std::vector<std::thread>& servers) {
+    // First, as it may have to wait for an answer to what the kernel reads.
+    operations_.unasked_pages().close();
+    if (storer_.joinable()) storer_.join();
     fuse_session_exit(mount_.session());
     // A signal that comes just before a thread's read(2) wakes nobody, hence again.
     while (ended_count_ < servers.size()) {
@@ -228,6 +247,7 @@ class Session::Impl {
 
   const std::size_t open_file_limit_ = raise_open_file_limit();
   const unsigned threads_;
+  const bool has_local_chunks_;
   const std::function<void()> cancel_reads_;
   const std::optional<ControlOptions> control_options_;
   const fetch::FileDescriptor signals_ = termination_signals();
@@ -237,6 +257,7 @@ class Session::Impl {
   const std::vector<std::string> options_;  // checked before anything is made
   const std::unique_ptr<Overlay> overlay_;  // null if not writable
   FuseMount mount_;
+  std::thread storer_;  // of what reads leave over; joined when run() has ended
 };
 
 Session::Session(Tree& tree, fetch::ChunkStore& chunks, const std::filesystem::path& mountpoint,

@@ -89,7 +89,8 @@ void serve(const format::ImageName& name, const fetch::ImageOptions& image_optio
             prefetcher.stop();
             image->close();
           },
-      .whole_files = reads_whole_files ? image->whole_files() : nullptr};
+      .whole_files = reads_whole_files ? image->whole_files() : nullptr,
+      .has_local_chunks = std::holds_alternative<format::LayoutName>(name)};
   expose(*image, runtime, session_options);
   {
     fs::Session session(tree, image->chunks(), options.mountpoint, session_options);
