@@ -11,9 +11,9 @@
 #include <array>
 #include <cerrno>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "format/error.h"
 #include "fs/read_operation.h"
@@ -205,9 +205,11 @@ void Operations::read_pieces(fuse_req_t request, const OpenFile& contents, std::
                              off_t offset, int flags) {
   const auto start = static_cast<std::uint64_t>(offset);
   // Who reads past the page cache has no use for what is there.
-  const bool leaves_over = options_.stores_unasked_pages && (flags & O_DIRECT) == 0;
-  ReadOperation::start(request, contents.number(), contents.pieces(start, size),
-                       leaves_over ? leftover_of(contents, start, size) : std::nullopt,
+  const bool leaves_over = (flags & O_DIRECT) == 0;
+  auto watched = options_.stores_unasked_pages
+                     ? unasked_pages_.watch(contents, start, size, leaves_over)
+                     : WatchedRead();
+  ReadOperation::start(request, contents.number(), contents.pieces(start, size), std::move(watched),
                        {chunks_, waiting_reads_, unasked_pages_}, in_flight_.enter());
 }
 

@@ -38,22 +38,22 @@ bool in_same_chunk(const format::ChunkRef& a, const format::ChunkRef& b) {
 }  // namespace
 
 void ReadOperation::start(fuse_req_t request, format::InodeNumber number,
-                          std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                          std::vector<format::ChunkRef> pieces, WatchedRead watched,
                           const Services& services, fetch::InFlight::Token token) {
-  std::make_shared<ReadOperation>(request, number, std::move(pieces), std::move(leftover), services,
+  std::make_shared<ReadOperation>(request, number, std::move(pieces), std::move(watched), services,
                                   std::move(token))
       ->advance();
 }
 
 ReadOperation::ReadOperation(fuse_req_t request, format::InodeNumber number,
-                             std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                             std::vector<format::ChunkRef> pieces, WatchedRead watched,
                              const Services& services, fetch::InFlight::Token token)
     : request_(request),
       number_(number),
       pieces_(std::move(pieces)),
-      leftover_(std::move(leftover)),
       services_(services),
-      token_(std::move(token)) {
+      token_(std::move(token)),
+      watched_(std::move(watched)) {
   std::size_t position = 0;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     if (i == 0 || !in_same_chunk(pieces_[i - 1], pieces_[i])) {
@@ -114,7 +114,7 @@ void ReadOperation::ask(Run& run) {
 void ReadOperation::take(Run& run, fetch::Outcome<fetch::ChunkData> outcome) {
   try {
     auto& data = outcome.value();
-    if (leftover_) leftover_chunk_ = data;
+    if (watched_.leftover) leftover_chunk_ = data;
     if (!gathered_.empty()) {
       copy(run, *data, gathered_.data() + run.position);
     } else if (data->size() / kMaxExcess <= run.size) {
@@ -165,11 +165,11 @@ void ReadOperation::finish() {
 
 /// If the piece lies in the chunk, of which so far only the part that was read had to.
 void ReadOperation::offer_leftover() {
-  if (!leftover_ || !leftover_chunk_) return;
-  const auto& piece = leftover_->from.piece;
+  if (!leftover_chunk_) return;
+  const auto& piece = watched_.leftover->from.piece;
   const auto size = leftover_chunk_->size();
   if (piece.offset > size || piece.size > size - piece.offset) return;
-  services_.unasked_pages.offer(std::move(*leftover_), std::move(leftover_chunk_));
+  services_.unasked_pages.offer(std::move(*watched_.leftover), std::move(leftover_chunk_));
 }
 
 std::vector<iovec> ReadOperation::reply_vectors() const {

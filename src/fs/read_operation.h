@@ -30,16 +30,15 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   };
 
   /// Replies to `request` with the bytes of `pieces`, or the errno of the first that failed.
-  /// `number` is for the log. `leftover` is offered
-  /// to the unasked pages then, if all went well. The references and what `token` stands for are
-  /// used until the reply.
+  /// `number` is for the log. What is left over of `watched` is offered to the unasked pages after
+  /// that. The references and what `token` stands for are used until then.
   static void start(fuse_req_t request, format::InodeNumber number,
-                    std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
+                    std::vector<format::ChunkRef> pieces, WatchedRead watched,
                     const Services& services, fetch::InFlight::Token token);
 
   ReadOperation(fuse_req_t request, format::InodeNumber number,
-                std::vector<format::ChunkRef> pieces, std::optional<Leftover> leftover,
-                const Services& services, fetch::InFlight::Token token);
+                std::vector<format::ChunkRef> pieces, WatchedRead watched, const Services& services,
+                fetch::InFlight::Token token);
 
   /// Nobody wants the bytes any more: replies with EINTR, unless they are here. Thread-safe.
   void give_up();
@@ -69,9 +68,9 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   const fuse_req_t request_;
   const format::InodeNumber number_;
   const std::vector<format::ChunkRef> pieces_;
-  std::optional<Leftover> leftover_;
   const Services services_;
   const fetch::InFlight::Token token_;
+  WatchedRead watched_;
 
   fetch::ChunkData leftover_chunk_;  // once it arrived
   std::vector<Run> runs_;            // each touched by the completion that it waits for

@@ -197,9 +197,13 @@ class Session::Impl {
     trigger(ended_);
   }
 
+  /// The kernel stores page by page, and waits for those that it is reading. Nothing ends that wait
+  /// but the end of the read: a process that is killed meanwhile stays, and so does its mount,
+  /// until somebody unmounts by force. So it is better not to begin if there may be such a read.
   void store_unasked_pages() {
     operations_.unasked_pages().serve(
         [this](format::InodeNumber number, std::uint64_t offset, ByteView bytes) {
+          if (has_request()) return;
           fuse_bufvec data{};
           data.count = 1;
           data.buf[0].size = bytes.size();
@@ -208,6 +212,12 @@ class Session::Impl {
           fuse_lowlevel_notify_store(mount_.session(), format::to_integer(number),
                                      static_cast<off_t>(offset), &data, fuse_buf_copy_flags{});
         });
+  }
+
+  /// Whether the kernel asks for something that no thread has taken yet.
+  bool has_request() {
+    pollfd device{fuse_session_fd(mount_.session()), POLLIN, 0};
+    return ::poll(&device, 1, 0) != 0;
   }
 
   /// Returns the signal that arrived, or 0 if the file system was unmounted.

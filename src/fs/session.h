@@ -41,9 +41,9 @@ struct SessionOptions {
   /// Files to read instead of chunks, where it has them; null if there are none. Must outlive the
   /// session.
   fetch::WholeFiles* whole_files = nullptr;
-  /// Whether no chunk is waited for longer than a disk takes. Then the kernel is given also what
-  /// small reads leave over of a chunk, for which it waits until reads of the same pages, which it
-  /// has asked for meanwhile, are answered; and whoever unmounts waits for that.
+  /// Whether no chunk is waited for longer than a disk takes. Then the kernel is given what small
+  /// reads leave over of one. It may wait with that for an answer to what it reads itself, and so
+  /// does whoever unmounts meanwhile.
   bool has_local_chunks = false;
   /// Whether the kernel may read those by itself, where it can.
   bool passthrough = true;

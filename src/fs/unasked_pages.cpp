@@ -38,12 +38,30 @@ std::optional<Leftover> leftover_of(const OpenFile& file, std::uint64_t offset,
   const auto begin = page_after(from.offset);
   const auto end = piece_end == file.size() ? piece_end : page_before(piece_end);
   Leftover leftover{.number = file.number(), .from = from, .ranges = {}};
-  for (const auto& range : {Leftover::Range{begin, page_before(offset)},
-                            Leftover::Range{page_after(offset + size), end}}) {
+  for (const auto& range :
+       {FileRange{begin, page_before(offset)}, FileRange{page_after(offset + size), end}}) {
     if (range.begin < range.end) leftover.ranges.push_back(range);
   }
   if (leftover.ranges.empty()) return {};
   return leftover;
+}
+
+Reading::Reading(UnaskedPages& pages, format::InodeNumber number, FileRange range)
+    : pages_(pages), number_(number), range_(range) {
+  const std::lock_guard lock(pages_.mutex_);
+  place_ = pages_.readings_.insert(pages_.readings_.end(), this);
+}
+
+Reading::~Reading() {
+  const std::lock_guard lock(pages_.mutex_);
+  pages_.readings_.erase(place_);
+}
+
+WatchedRead UnaskedPages::watch(const OpenFile& file, std::uint64_t offset, std::uint64_t size,
+                                bool leaves_over) {
+  const FileRange range{offset, offset + size};
+  return {.reading = std::make_unique<Reading>(*this, file.number(), range),
+          .leftover = leaves_over ? leftover_of(file, offset, size) : std::nullopt};
 }
 
 void UnaskedPages::offer(Leftover leftover, fetch::ChunkData chunk) {
@@ -68,13 +86,22 @@ void UnaskedPages::serve(const Store& store) {
     lock.unlock();
     const auto& [piece, position] = leftover.from;
     const auto bytes = ByteView(*chunk).subspan(piece.offset, piece.size);
-    for (const auto& [begin, end] : leftover.ranges) {
-      store(leftover.number, begin, bytes.subspan(begin - position, end - begin));
+    for (const auto& range : leftover.ranges) {
+      if (is_being_read(leftover.number, range)) continue;
+      store(leftover.number, range.begin,
+            bytes.subspan(range.begin - position, range.end - range.begin));
     }
     lock.lock();
     is_storing_ = false;
     waiting_.pop_front();
   }
+}
+
+bool UnaskedPages::is_being_read(format::InodeNumber number, const FileRange& range) {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(readings_.begin(), readings_.end(), [&](const Reading* reading) {
+    return reading->covers_some_of(number, range);
+  });
 }
 
 void UnaskedPages::close() {

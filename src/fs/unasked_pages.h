@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -17,26 +19,54 @@
 
 namespace puzzlefs::fs {
 
+/// A part of a file.
+struct FileRange {
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+
+  bool operator==(const FileRange&) const = default;
+};
+
 /// What a read leaves over of the one piece that it lies in.
 struct Leftover {
-  struct Range {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-
-    bool operator==(const Range&) const = default;
-  };
-
   format::InodeNumber number{};
   PlacedPiece from;
   /// Of the file: whole pages of the piece, in which the file's last one counts as whole, none of
   /// them touched by the read. None is empty.
-  std::vector<Range> ranges;
+  std::vector<FileRange> ranges;
 };
 
 /// Nothing unless the read is small and in the midst of its piece. One that begins where the piece
 /// does, goes on into the next one or reaches the end of the file probably belongs to a sequential
 /// reader, for whom the kernel reads ahead.
 std::optional<Leftover> leftover_of(const OpenFile& file, std::uint64_t offset, std::uint64_t size);
+
+class UnaskedPages;
+
+/// A read that is not answered yet, as long as it lives.
+class Reading {
+ public:
+  Reading(UnaskedPages& pages, format::InodeNumber number, FileRange range);
+  ~Reading();
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+  bool covers_some_of(format::InodeNumber number, const FileRange& range) const {
+    return number == number_ && range_.begin < range.end && range.begin < range_.end;
+  }
+
+ private:
+  UnaskedPages& pages_;
+  const format::InodeNumber number_;
+  const FileRange range_;
+  std::list<const Reading*>::iterator place_;  // among all
+};
+
+/// What is to be known of a read beside its bytes; nothing if nobody serves.
+struct WatchedRead {
+  std::unique_ptr<Reading> reading = nullptr;
+  std::optional<Leftover> leftover = {};
+};
 
 /// Thread-safe.
 class UnaskedPages {
@@ -47,15 +77,20 @@ class UnaskedPages {
   /// Given an inode, where in its file, and the bytes.
   using Store = std::function<void(format::InodeNumber, std::uint64_t offset, ByteView bytes)>;
 
+  /// A read that begins, and is to end before this object does.
+  WatchedRead watch(const OpenFile& file, std::uint64_t offset, std::uint64_t size,
+                    bool leaves_over);
   /// Does not block. `chunk` is what the piece lies in, wholly.
   void offer(Leftover leftover, fetch::ChunkData chunk);
-  /// Calls `store`, with nothing locked, for all that is offered until close(). On a thread of its
-  /// own: the kernel may hold it up until reads are answered.
+  /// Calls `store`, with nothing locked, for all that is offered until close() and is not being
+  /// read. On a thread of its own: the kernel may hold it up until reads are answered.
   void serve(const Store& store);
   /// Drops what waits. serve() returns when `store` has. To be called while reads are answered.
   void close();
 
  private:
+  friend class Reading;
+
   struct Waiting {
     Leftover leftover;
     fetch::ChunkData chunk;
@@ -65,10 +100,13 @@ class UnaskedPages {
     }
   };
 
+  bool is_being_read(format::InodeNumber number, const FileRange& range);
+
   std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   std::deque<Waiting> waiting_;  // the first of them is being stored while is_storing_
   bool is_storing_ = false;
+  std::list<const Reading*> readings_;
   bool is_closed_ = false;
 };
 

@@ -21,6 +21,7 @@
 #include "../support/temp_dir.h"
 #include "fetch/blob_store.h"
 #include "fetch/chunk_store.h"
+#include "fetch/fetch_stats.h"
 #include "fetch/file_descriptor.h"
 #include "fetch/runtime.h"
 #include "format/error.h"
@@ -130,6 +131,7 @@ class MountedImage {
   static bool is_possible() { return ::geteuid() == 0 && ::access("/dev/fuse", R_OK | W_OK) == 0; }
 
   HeldSource& source() { return source_; }
+  const fetch::FetchStats& stats() const { return stats_; }
   std::filesystem::path path() const { return directory_ / "mnt"; }
   std::filesystem::path operator/(const std::string& name) const { return path() / name; }
 
@@ -148,7 +150,8 @@ class MountedImage {
     tree_ = std::make_unique<Tree>(*metadata_);
     runtime_ = std::make_unique<fetch::Runtime>(2);
     store_ = std::make_unique<fetch::BlobStore>(*runtime_, source_, nullptr);
-    chunks_ = std::make_unique<fetch::ChunkStore>(*store_, manifest_);
+    chunks_ = std::make_unique<fetch::ChunkStore>(*store_, manifest_,
+                                                  fetch::ChunkStore::kDefaultMemoryLimit, &stats_);
     std::filesystem::create_directory(path());
     session_ = std::make_unique<Session>(*tree_, *chunks_, path(), options);
     std::promise<void> ready;
@@ -162,6 +165,7 @@ class MountedImage {
  private:
   puzzlefs::test::TempDir directory_;
   HeldSource source_;
+  fetch::FetchStats stats_;
   format::Manifest manifest_;
   Bytes blob_;
   std::unique_ptr<format::Metadata> metadata_;
