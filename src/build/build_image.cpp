@@ -97,9 +97,9 @@ class TreeReader final : public TreeVisitor {
   }
 
  private:
-  bool is_known(const struct stat& status, const format::Inode& base) override {
+  bool is_known(const struct stat& status, format::InodeNumber number) override {
     if (trusted_ == nullptr) return false;
-    auto pieces = trusted_->take(status, base);
+    auto pieces = trusted_->take(status, number);
     if (pieces) pieces_ = *std::move(pieces);
     return pieces.has_value();
   }

@@ -38,7 +38,7 @@ class InodeSpool {
 
   /// All are added; from now on they are in the order of their numbers.
   void sort();
-  /// The inode at a place, counted from 0. Fastest in order.
+  /// Once sorted: the inode at a place, counted from 0. Fastest in order.
   SpooledInode get(std::uint32_t place);
 
  private:

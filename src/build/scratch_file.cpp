@@ -19,8 +19,8 @@ std::uint64_t round_up_to_pages(std::uint64_t size) {
 
 fetch::FileDescriptor make_unnamed_file(const std::filesystem::path& directory) {
   fetch::FileDescriptor file(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (file || (errno != EOPNOTSUPP && errno != EISDIR)) return file;
-  // Not every file system has such: FUSE and NFS do not.
+  if (file) return file;
+  // Not every file system has such: FUSE and NFS do not. If it is something else, this fails too.
   std::string name = directory / ".tmp-XXXXXX";
   file = fetch::FileDescriptor(::mkostemp(name.data(), O_CLOEXEC));
   if (file) ::unlink(name.c_str());
@@ -68,7 +68,9 @@ ScratchSegments::~ScratchSegments() {
 
 std::span<std::uint64_t> ScratchSegments::allocate(std::size_t words) {
   mappings_.reserve(mappings_.size() + 1);
-  const auto mapping = mappings_.emplace_back(file_.map_more(words * sizeof(std::uint64_t)));
+  const auto mapping = file_.map_more(words * sizeof(std::uint64_t));
+  if (mapping.empty()) return in_memory_.allocate(words);
+  mappings_.push_back(mapping);
   return {reinterpret_cast<std::uint64_t*>(mapping.data()), words};
 }
 

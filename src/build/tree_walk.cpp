@@ -72,7 +72,6 @@ class Walk {
  public:
   Walk(DirectoryStack directories, const format::Metadata* base, TreeVisitor& visitor)
       : directories_(std::move(directories)),
-        base_(base),
         numbers_(base),
         visitor_(visitor),
         device_(directories_.status().st_dev) {}
@@ -105,14 +104,13 @@ class Walk {
     const std::string path = directories_.path();
     InodeRecord record = make_record(number, directories_.status(), path);
     record.xattrs = read_xattrs(directories_.fd(), path);
-    const std::vector<std::string> names = directories_.names();
+    std::vector<std::string> names = directories_.names();
     const BaseDirectory base = numbers_.enter(number, names);
     record.entries.reserve(names.size());
     std::vector<Directory> subdirectories;
-    for (const std::string& name : names) {
+    for (std::string& name : names) {
       const struct stat status = status_of(name);
       const auto [child, is_new] = numbers_.number_for(status, base, name);
-      record.entries.push_back({child, name});
       if (S_ISDIR(status.st_mode)) ++record.link_count;
       if (!is_new) {
         visitor_.on_link(child);
@@ -121,6 +119,7 @@ class Walk {
       } else {
         take_child(child, status, name);
       }
+      record.entries.push_back({child, std::move(name)});
     }
     visitor_.on_inode(std::move(record));
     // The last comes off the stack first.
@@ -149,7 +148,7 @@ class Walk {
 
   void take_file(InodeRecord& record, const struct stat& status, const std::string& name,
                  const std::string& path) {
-    if (is_known(record.ino, status)) return take_known(record, status, name, path);
+    if (visitor_.is_known(status, record.ino)) return take_known(record, status, name, path);
     // O_NONBLOCK: should a fifo have taken the file's place, open must not wait for a writer.
     const fetch::FileDescriptor fd(
         ::openat(directories_.fd(), name.c_str(),
@@ -178,15 +177,7 @@ class Walk {
                            "changes it.");
   }
 
-  // A number that the base has was given for the path that it has it for.
-  bool is_known(InodeNumber number, const struct stat& status) const {
-    if (base_ == nullptr) return false;
-    const auto inode = base_->find(number);
-    return inode && visitor_.is_known(status, *inode);
-  }
-
   DirectoryStack directories_;
-  const format::Metadata* const base_;
   InodeNumbers numbers_;
   TreeVisitor& visitor_;
   const dev_t device_;

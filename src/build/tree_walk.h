@@ -23,9 +23,9 @@ struct WalkedFile {
 class TreeVisitor {
  public:
   virtual ~TreeVisitor() = default;
-  /// Asked before a file that the base has at the same path, as `base`, is opened: if its contents
-  /// are known, on_file() is not called.
-  virtual bool is_known(const struct stat& /*status*/, const format::Inode& /*base*/) {
+  /// Asked before a file is opened for which the base may have an inode of that number at the same
+  /// path: if its contents are known, on_file() is not called.
+  virtual bool is_known(const struct stat& /*status*/, format::InodeNumber /*number*/) {
     return false;
   }
   /// The contents of a regular file: of each once, however many links it has, in the order of the

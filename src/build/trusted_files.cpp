@@ -31,14 +31,15 @@ bool is_equal(const struct timespec& a, const struct timespec& b) {
 }  // namespace
 
 TrustedFiles::TrustedFiles(const format::Metadata& base, PackWriter& writer)
-    : latest_(latest_time(base)), writer_(writer) {}
+    : base_(base), latest_(latest_time(base)), writer_(writer) {}
 
 std::optional<std::vector<format::ChunkRef>> TrustedFiles::take(const struct stat& status,
-                                                                const format::Inode& base) {
-  if (!is_unchanged(status, base)) return std::nullopt;
+                                                                format::InodeNumber number) {
+  const auto inode = base_.find(number);
+  if (!inode || !is_unchanged(status, *inode)) return std::nullopt;
   std::vector<format::ChunkRef> pieces;
-  for (std::uint32_t i = 0; i < base.chunk_count(); ++i) {
-    pieces.push_back(base.chunk(i));
+  for (std::uint32_t i = 0; i < inode->chunk_count(); ++i) {
+    pieces.push_back(inode->chunk(i));
     writer_.keep(pieces.back().index);
   }
   ++count_;

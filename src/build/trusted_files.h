@@ -19,10 +19,10 @@ class TrustedFiles {
   /// CorruptError for malformed metadata.
   TrustedFiles(const format::Metadata& base, PackWriter& writer);
 
-  /// The pieces of `base`, the inode that the base has at the path of the file with `status`, if
-  /// the file is taken for it. Throws CorruptError for a malformed base.
+  /// The pieces of the inode of that number, if the base has one, at the path of the file with
+  /// `status`, and the file is taken for it. Throws CorruptError for a malformed base.
   std::optional<std::vector<format::ChunkRef>> take(const struct stat& status,
-                                                    const format::Inode& base);
+                                                    format::InodeNumber number);
 
   std::uint64_t count() const { return count_; }
   /// Of all files that were taken.
@@ -31,6 +31,7 @@ class TrustedFiles {
  private:
   bool is_unchanged(const struct stat& status, const format::Inode& base) const;
 
+  const format::Metadata& base_;
   const std::int64_t latest_;  // time of modification in the base
   PackWriter& writer_;
   std::uint64_t count_ = 0;

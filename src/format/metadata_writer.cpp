@@ -183,7 +183,7 @@ void write_layers(CapnpMessage& out, const Form& form, std::span<const LayerSour
         out.add_struct_list(pointer(vector, kInodeVector), source.count, form.inode);
     for (std::uint32_t i = 0; i < source.count; ++i) {
       write_inode(out, element(inodes, i, form.inode), form, source.inode(i));
-      if (i % kReleaseInterval == 0) out.release();
+      if ((i + 1) % kReleaseInterval == 0) out.release();
     }
   }
 }

@@ -57,11 +57,12 @@ struct LayerSource {
   std::uint32_t count = 0;
   /// Whether any has a time or a link count.
   bool is_long = false;
-  /// The inode at a place, counted from 0; they ascend by number. Asked for in order, once each.
+  /// The inode at a place, counted from 0; they ascend by number. Who writes metadata asks in
+  /// order.
   std::function<InodeRecord(std::uint32_t place)> inode;
 };
 
-/// The records as they are given out. They must outlive the source, which takes them.
+/// The records, of which each is given out once. They must outlive the source.
 LayerSource source_of(std::vector<InodeRecord>& inodes);
 
 /// The metadata blob of version 3 for `layers`, the topmost first, and `verity`, ascending by chunk
@@ -77,9 +78,8 @@ struct PackedContents {
   std::vector<VerityRecord> verity;  // of the packs, ascending by digest
 };
 
-/// The metadata blob of version 4, of one layer. The pieces of files
-/// name chunks by their index in `contents`. Entries of directories must be sorted by name.
-/// The message lies in `memory`.
+/// The metadata blob of version 4, of one layer. The pieces of files name chunks by their index in
+/// `contents`. Entries of directories must be sorted by name. The message lies in `memory`.
 CapnpMessage write_packed_metadata(const LayerSource& inodes, const PackedContents& contents,
                                    SegmentMemory& memory);
 
