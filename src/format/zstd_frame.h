@@ -44,7 +44,8 @@ class FrameCompressor {
   Bytes room_;  // for the frame that is being made: kept, since clearing it takes time
 };
 
-/// One frame of what is given part by part. Not thread-safe. Methods throw what the sink throws.
+/// One frame of what is given part by part, in little memory. Not thread-safe. Methods throw what
+/// the sink throws.
 class FrameStream {
  public:
   /// `size` bytes are going to be given. `sink` gets the frame in parts.
