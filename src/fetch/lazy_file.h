@@ -18,9 +18,9 @@
 namespace puzzlefs::fetch {
 
 /// Memory that looks as if the file had been read into it. What is read is verified against the
-/// file's fs-verity tree, and cannot change any more. What is not right there, or
-/// cannot be read, shows as zeros, and state() is odd from before the first such byte is seen.
-/// Thread-safe. A system call that is given bytes of which none was touched before answers EFAULT.
+/// file's fs-verity tree, and cannot change any more. What is not right there, or cannot be read,
+/// shows as zeros, and state() is odd from before the first such byte is seen. Thread-safe. A
+/// system call that is given bytes of which none was touched before answers EFAULT.
 class LazyFile : private PageSource {
  public:
   /// `tree` is that of the `size` bytes that the file should have. Throws Error if there is no

@@ -25,6 +25,14 @@ std::uint64_t offset_of(std::uint64_t hash_block) {
   return hash_block * format::kVerityBlockSize;
 }
 
+// To be mended too, if the cache can be written.
+FileDescriptor open_tree(const std::filesystem::path& path) {
+  constexpr int kFlags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  FileDescriptor file(::open(path.c_str(), O_RDWR | kFlags));
+  if (!file) file = FileDescriptor(::open(path.c_str(), O_RDONLY | kFlags));
+  return file;
+}
+
 }  // namespace
 
 bool VerityTree::read(std::size_t hash_block, Leaves& leaves) {
@@ -49,7 +57,7 @@ std::optional<VerityTree> VerityTrees::recall(const format::Digest& blob, std::u
                                               const format::Digest& verity) const {
   const auto path = directory_ / blob.hex();
   const auto count = VerityTree::hash_block_count(size);
-  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  FileDescriptor file = open_tree(path);
   Digests hash_blocks(count);
   const auto bytes = std::as_writable_bytes(std::span(hash_blocks));
   try {

@@ -24,8 +24,8 @@ class VerityTree {
   /// Of one hash block, the last one filled up with zeros.
   using Leaves = std::array<format::Digest, kLeaves>;
 
-  /// `hash_blocks` are their verified digests. `file` begins with what should be the hash blocks,
-  /// and is open for writing.
+  /// `hash_blocks` are their verified digests. `file` begins with what should be the hash blocks;
+  /// it can be mended if it is open for writing.
   VerityTree(FileDescriptor file, std::vector<format::Digest> hash_blocks)
       : file_(std::move(file)), hash_blocks_(std::move(hash_blocks)) {}
 

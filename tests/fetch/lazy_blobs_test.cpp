@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -168,6 +169,21 @@ TEST_F(LazyBlobsTest, ADamagedTreeCostsNoByteOfTheBlob) {
     EXPECT_EQ(text_of(tree_file()), right) << place;
   }
   EXPECT_THAT(source_.reads(), SizeIs(1));
+}
+
+TEST_F(LazyBlobsTest, UsesATreeThatItMayNotWrite) {
+  static_cast<void>(blobs_.map(blob_, {}, verity_));
+  overwrite(cache_file(), last_);
+  const auto trees = tree_file().parent_path();
+  if (::mount(trees.c_str(), trees.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    GTEST_SKIP() << "may not mount";
+  EXPECT_EQ(::mount(nullptr, trees.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  {
+    const auto blob = blobs_.map(blob_, {}, verity_);
+    EXPECT_EQ(at(blob, 0), content_[0]);
+    EXPECT_THAT(source_.reads(), SizeIs(1)) << "without it all is hashed, and found wrong";
+  }
+  EXPECT_EQ(::umount(trees.c_str()), 0);
 }
 
 TEST_F(LazyBlobsTest, MakesATreeOfAnotherSizeAnew) {
