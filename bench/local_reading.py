@@ -27,6 +27,7 @@ COMPRESSED = f"{peers.CHUNKED}, compressed"
 WARM = 0.9  # of native
 
 LIMITS = """Again, the kernel answers from its page cache. It has squashfs and FUSE in single pages, ext4 and EROFS in larger folios.
+At random, first: what a read leaves over of an unpacked chunk goes to the page cache, as squashfs of the kernel does it.
 """
 
 

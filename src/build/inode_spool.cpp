@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace puzzlefs::build {
 namespace {
@@ -110,43 +111,36 @@ void for_each_part(Inode& inode, const Visit& visit) {
 
 }  // namespace
 
-InodeSpool::InodeSpool(const std::filesystem::path& directory) : file_(directory) {}
-
-void InodeSpool::add(const SpooledInode& inode) {
-  places_.push_back({inode.record.ino, file_.size() + buffer_.size()});
+std::uint64_t InodeSpool::File::add(const SpooledInode& inode) {
   const std::size_t start = buffer_.size();
+  const std::uint64_t offset = file_.size() + start;
   Encoder encoder(buffer_);
   encoder.put(SizePrefix{0});
   for_each_part(inode, [&encoder](const auto& part) { encoder.put(part); });
   const SizePrefix size = buffer_.size() - start - sizeof(SizePrefix);
   std::memcpy(&buffer_[start], &size, sizeof(size));
   if (buffer_.size() >= kWritten) flush();
+  return offset;
 }
 
-void InodeSpool::flush() {
+void InodeSpool::File::flush() {
   file_.append(buffer_);
   buffer_.clear();
 }
 
-void InodeSpool::sort() {
-  flush();
-  buffer_.shrink_to_fit();
-  std::sort(places_.begin(), places_.end(),
-            [](const Place& a, const Place& b) { return a.number < b.number; });
-}
-
-SpooledInode InodeSpool::get(std::uint32_t place) {
-  const std::uint64_t offset = places_[place].offset;
+SpooledInode InodeSpool::File::read(std::uint64_t& offset) {
   SizePrefix size = 0;
   std::memcpy(&size, look_at(offset, sizeof(size)).data(), sizeof(size));
-  Decoder decoder(look_at(offset + sizeof(size), size));
+  offset += sizeof(size);
+  Decoder decoder(look_at(offset, size));
+  offset += size;
   SpooledInode inode;
   for_each_part(inode, [&decoder](auto& part) { decoder.take(part); });
   return inode;
 }
 
 // The bytes at `offset` of the file, valid until the next call.
-ByteView InodeSpool::look_at(std::uint64_t offset, std::size_t size) {
+ByteView InodeSpool::File::look_at(std::uint64_t offset, std::size_t size) {
   const bool is_there = offset >= buffer_offset_ && offset - buffer_offset_ <= buffer_.size() &&
                         size <= buffer_.size() - (offset - buffer_offset_);
   if (!is_there) {
@@ -155,6 +149,51 @@ ByteView InodeSpool::look_at(std::uint64_t offset, std::size_t size) {
     buffer_offset_ = offset;
   }
   return ByteView(buffer_).subspan(offset - buffer_offset_, size);
+}
+
+void InodeSpool::add(const SpooledInode& inode) {
+  const format::InodeNumber number = inode.record.ino;
+  ++size_;
+  if (!highest_ || number > *highest_) {
+    ascending_.add(inode);
+    highest_ = number;
+  } else {
+    places_.push_back({number, others_.add(inode)});
+  }
+}
+
+void InodeSpool::sort() {
+  ascending_.flush();
+  others_.flush();
+  std::sort(places_.begin(), places_.end(),
+            [](const Place& a, const Place& b) { return a.number < b.number; });
+  rewind();
+}
+
+void InodeSpool::rewind() {
+  next_ = 0;
+  ascending_offset_ = 0;
+  next_place_ = 0;
+  read_ahead();
+}
+
+void InodeSpool::read_ahead() {
+  ahead_.reset();
+  if (ascending_.has(ascending_offset_)) ahead_ = ascending_.read(ascending_offset_);
+}
+
+SpooledInode InodeSpool::get(std::uint32_t place) {
+  if (place == 0 && next_ != 0) rewind();
+  ++next_;
+  const bool is_other =
+      next_place_ < places_.size() && (!ahead_ || places_[next_place_].number < ahead_->record.ino);
+  if (is_other) {
+    std::uint64_t offset = places_[next_place_++].offset;
+    return others_.read(offset);
+  }
+  SpooledInode inode = std::move(*ahead_);
+  read_ahead();
+  return inode;
 }
 
 }  // namespace puzzlefs::build

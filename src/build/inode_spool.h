@@ -1,11 +1,12 @@
 // The inodes of a tree on their way from its walk to the metadata, which is written when all of
-// them are known: in a scratch file, so that a tree may have any number.
+// them are known: in scratch files, so that a tree may have any number.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <optional>
 
 #include "build/scratch_file.h"
 #include "format/metadata_writer.h"
@@ -30,30 +31,61 @@ struct SpooledInode {
 /// Not thread-safe; methods throw Error when the disk is full.
 class InodeSpool {
  public:
-  /// The scratch file lies on the file system of `directory`.
-  explicit InodeSpool(const std::filesystem::path& directory);
+  /// The scratch files lie on the file system of `directory`.
+  explicit InodeSpool(const std::filesystem::path& directory)
+      : ascending_(directory), others_(directory) {}
 
+  /// One with a higher number than all before takes no memory, others 16 bytes.
   void add(const SpooledInode& inode);
-  std::uint32_t size() const { return static_cast<std::uint32_t>(places_.size()); }
+  std::uint32_t size() const { return size_; }
 
-  /// All are added; from now on they are in the order of their numbers.
+  /// All are added.
   void sort();
-  /// Once sorted: the inode at a place, counted from 0. Fastest in order.
+  /// Once sorted: the inode at a place in the order of numbers, counted from 0. To be asked for in
+  /// order, as often as one likes.
   SpooledInode get(std::uint32_t place);
 
  private:
+  // Inodes one behind the other.
+  class File {
+   public:
+    explicit File(const std::filesystem::path& directory) : file_(directory) {}
+
+    /// Gives where it is.
+    std::uint64_t add(const SpooledInode& inode);
+    /// To be called when all are added.
+    void flush();
+    /// The inode at `offset`, which becomes where the next one is.
+    SpooledInode read(std::uint64_t& offset);
+    bool has(std::uint64_t offset) const { return offset < file_.size(); }
+
+   private:
+    ByteView look_at(std::uint64_t offset, std::size_t size);
+
+    ScratchFile file_;
+    Bytes buffer_;                     // what is not in the file yet; when all is, a part of it
+    std::uint64_t buffer_offset_ = 0;  // of that part
+  };
+
   struct Place {
     format::InodeNumber number;
     std::uint64_t offset;
   };
 
-  void flush();
-  ByteView look_at(std::uint64_t offset, std::size_t size);
+  void rewind();
+  void read_ahead();
 
-  ScratchFile file_;
-  std::deque<Place> places_;         // it grows without a copy
-  Bytes buffer_;                     // what is not in the file yet; once sorted, a part of it
-  std::uint64_t buffer_offset_ = 0;  // of that part
+  File ascending_;
+  std::optional<format::InodeNumber> highest_;  // in ascending_
+  File others_;
+  std::deque<Place> places_;  // in others_; it grows without a copy
+  std::uint32_t size_ = 0;
+
+  // What get() goes on with.
+  std::uint32_t next_ = 0;
+  std::uint64_t ascending_offset_ = 0;
+  std::optional<SpooledInode> ahead_;  // the next one of ascending_
+  std::size_t next_place_ = 0;
 };
 
 }  // namespace puzzlefs::build
