@@ -128,6 +128,11 @@ void InodeSpool::File::flush() {
   buffer_.clear();
 }
 
+void InodeSpool::File::finish() {
+  flush();
+  buffer_.shrink_to_fit();  // a folder of a million names may have been in it
+}
+
 SpooledInode InodeSpool::File::read(std::uint64_t& offset) {
   SizePrefix size = 0;
   std::memcpy(&size, look_at(offset, sizeof(size)).data(), sizeof(size));
@@ -163,8 +168,8 @@ void InodeSpool::add(const SpooledInode& inode) {
 }
 
 void InodeSpool::sort() {
-  ascending_.flush();
-  others_.flush();
+  ascending_.finish();
+  others_.finish();
   std::sort(places_.begin(), places_.end(),
             [](const Place& a, const Place& b) { return a.number < b.number; });
   rewind();

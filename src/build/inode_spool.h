@@ -54,12 +54,13 @@ class InodeSpool {
     /// Gives where it is.
     std::uint64_t add(const SpooledInode& inode);
     /// To be called when all are added.
-    void flush();
+    void finish();
     /// The inode at `offset`, which becomes where the next one is.
     SpooledInode read(std::uint64_t& offset);
     bool has(std::uint64_t offset) const { return offset < file_.size(); }
 
    private:
+    void flush();
     ByteView look_at(std::uint64_t offset, std::size_t size);
 
     ScratchFile file_;

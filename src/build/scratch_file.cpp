@@ -51,15 +51,21 @@ void ScratchFile::read(std::uint64_t offset, std::span<std::byte> bytes) const {
 
 std::span<std::byte> ScratchFile::map_more(std::uint64_t size) {
   const std::uint64_t offset = round_up_to_pages(size_);
-  // Without room on the disk a write to the mapping would be a SIGBUS.
-  const int error =
-      ::posix_fallocate(file_.get(), static_cast<off_t>(offset), static_cast<off_t>(size));
-  if (error != 0) throw_errno("write a temporary file in " + directory_.native(), error);
+  reserve(offset, size);
   void* const start = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(),
                              static_cast<off_t>(offset));
-  if (start == MAP_FAILED) throw_errno("map a temporary file in " + directory_.native());
+  if (start == MAP_FAILED) return {};
   size_ = offset + size;
   return {static_cast<std::byte*>(start), size};
+}
+
+// Without room on the disk a write to the mapping would be a SIGBUS.
+void ScratchFile::reserve(std::uint64_t offset, std::uint64_t size) {
+  int error = 0;
+  do {
+    error = ::posix_fallocate(file_.get(), static_cast<off_t>(offset), static_cast<off_t>(size));
+  } while (error == EINTR);
+  if (error != 0) throw_errno("write a temporary file in " + directory_.native(), error);
 }
 
 ScratchSegments::~ScratchSegments() {

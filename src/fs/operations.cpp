@@ -204,8 +204,10 @@ void Operations::read(fuse_req_t request, fuse_ino_t node, std::size_t size, off
 void Operations::read_pieces(fuse_req_t request, const OpenFile& contents, std::size_t size,
                              off_t offset, int flags) {
   const auto start = static_cast<std::uint64_t>(offset);
-  // Who reads past the page cache has no use for what is there.
-  const bool leaves_over = (flags & O_DIRECT) == 0;
+  // Who reads past the page cache has no use for what is there, and where all reads are small they
+  // say nothing.
+  const bool has_large_reads = options_.max_read == 0 || options_.max_read > kSmallRead;
+  const bool leaves_over = (flags & O_DIRECT) == 0 && has_large_reads;
   auto watched = options_.stores_unasked_pages
                      ? unasked_pages_.watch(contents, start, size, leaves_over)
                      : WatchedRead();

@@ -70,7 +70,7 @@ class ReadOperation : public std::enable_shared_from_this<ReadOperation> {
   const std::vector<format::ChunkRef> pieces_;
   const Services services_;
   const fetch::InFlight::Token token_;
-  WatchedRead watched_;
+  WatchedRead watched_;  // behind the token: its end uses what that keeps
 
   fetch::ChunkData leftover_chunk_;  // once it arrived
   std::vector<Run> runs_;            // each touched by the completion that it waits for

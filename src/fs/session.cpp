@@ -202,16 +202,18 @@ class Session::Impl {
   /// until somebody unmounts by force. So it is better not to begin if there may be such a read.
   void store_unasked_pages() {
     operations_.unasked_pages().serve(
-        [this](format::InodeNumber number, std::uint64_t offset, ByteView bytes) {
-          if (has_request()) return;
-          fuse_bufvec data{};
-          data.count = 1;
-          data.buf[0].size = bytes.size();
-          data.buf[0].mem = const_cast<std::byte*>(bytes.data());  // which libfuse does not change
-          // Fails where the kernel has forgotten the inode, or lacks memory.
-          fuse_lowlevel_notify_store(mount_.session(), format::to_integer(number),
-                                     static_cast<off_t>(offset), &data, fuse_buf_copy_flags{});
-        });
+        {.has_request = [this] { return has_request(); },
+         .store =
+             [this](format::InodeNumber number, std::uint64_t offset, ByteView bytes) {
+               fuse_bufvec data{};
+               data.count = 1;
+               data.buf[0].size = bytes.size();
+               data.buf[0].mem =
+                   const_cast<std::byte*>(bytes.data());  // which libfuse does not change
+               // Fails where the kernel has forgotten the inode, or lacks memory.
+               fuse_lowlevel_notify_store(mount_.session(), format::to_integer(number),
+                                          static_cast<off_t>(offset), &data, fuse_buf_copy_flags{});
+             }});
   }
 
   /// Whether the kernel asks for something that no thread has taken yet.

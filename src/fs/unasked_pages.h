@@ -2,6 +2,7 @@
 // little of a chunk here and there would have it unpacked again and again.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -31,10 +32,13 @@ struct FileRange {
 struct Leftover {
   format::InodeNumber number{};
   PlacedPiece from;
-  /// Of the file: whole pages of the piece, in which the file's last one counts as whole, none of
-  /// them touched by the read. None is empty.
+  /// Of the file: whole pages of the piece, none of them touched by the read. None is empty.
   std::vector<FileRange> ranges;
 };
+
+/// The kernel begins to read ahead with 16 KiB, for a reader of single pages, and goes on with
+/// more: larger reads are hardly at random.
+inline constexpr std::uint64_t kSmallRead = 16 << 10;
 
 /// Nothing unless the read is small and in the midst of its piece. One that begins where the piece
 /// does, goes on into the next one or reaches the end of the file probably belongs to a sequential
@@ -74,18 +78,23 @@ class UnaskedPages {
   /// So many leftovers wait at most. One is a hint, so what comes when they are full is dropped.
   static constexpr std::size_t kMaxWaiting = 16;
 
-  /// Given an inode, where in its file, and the bytes.
-  using Store = std::function<void(format::InodeNumber, std::uint64_t offset, ByteView bytes)>;
+  struct Kernel {
+    /// Whether it asks for something that nobody has taken yet.
+    std::function<bool()> has_request;
+    /// Given an inode, where in its file, and the bytes.
+    std::function<void(format::InodeNumber, std::uint64_t offset, ByteView bytes)> store;
+  };
 
   /// A read that begins, and is to end before this object does.
   WatchedRead watch(const OpenFile& file, std::uint64_t offset, std::uint64_t size,
                     bool leaves_over);
   /// Does not block. `chunk` is what the piece lies in, wholly.
-  void offer(Leftover leftover, fetch::ChunkData chunk);
-  /// Calls `store`, with nothing locked, for all that is offered until close() and is not being
-  /// read. On a thread of its own: the kernel may hold it up until reads are answered.
-  void serve(const Store& store);
-  /// Drops what waits. serve() returns when `store` has. To be called while reads are answered.
+  void offer(Leftover leftover, fetch::ChunkData chunk) noexcept;
+  /// Stores, with nothing locked, what is offered until close() and does not seem to be being read.
+  /// On a thread of its own: the kernel may hold it up until reads are answered.
+  void serve(const Kernel& kernel);
+  /// Drops what waits. serve() returns when the kernel has what it is given. To be called while
+  /// reads are answered.
   void close();
 
  private:
@@ -100,7 +109,10 @@ class UnaskedPages {
     }
   };
 
+  void store(const Waiting& waiting, const Kernel& kernel);
+  bool may_store(format::InodeNumber number, const FileRange& range, const Kernel& kernel);
   bool is_being_read(format::InodeNumber number, const FileRange& range);
+  bool is_closed_after(std::chrono::microseconds pause);
 
   std::mutex mutex_;  // guards all below
   std::condition_variable changed_;

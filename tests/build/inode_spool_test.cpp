@@ -3,12 +3,20 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <numeric>
 #include <random>
 #include <string>
@@ -117,6 +125,36 @@ TEST(ScratchSegments, AreZeroAndKeepTheirContentsWhenReleased) {
   EXPECT_TRUE(std::all_of(small.begin(), small.end(), [](auto word) { return word == 7; }));
   EXPECT_TRUE(std::all_of(large.begin(), large.end(), [](auto word) { return word == 8; }));
   EXPECT_TRUE(fs::is_empty(directory.path()));
+}
+
+// As of a file system whose files cannot be mapped to be written.
+void refuse_shared_mappings() {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_mmap, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[3])),  // the flags
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_SHARED, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENODEV),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog filter{std::size(program), program};
+  const bool refused =
+      ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+      ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0 &&
+      ::mmap(nullptr, 1, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
+  if (!refused) ::_exit(2);
+}
+
+TEST(ScratchSegments, AreInMemoryWhereFilesCannotBeMapped) {
+  const test::TempDir directory;
+  const auto work = [&] {
+    refuse_shared_mappings();
+    ScratchSegments memory(directory.path());
+    const auto words = memory.allocate(10'000);
+    std::fill(words.begin(), words.end(), 7);
+    memory.release();
+    ::_exit(std::all_of(words.begin(), words.end(), [](auto word) { return word == 7; }) ? 0 : 1);
+  };
+  EXPECT_EXIT(work(), testing::ExitedWithCode(0), "");
 }
 
 // Megabytes of the process that are pages of files or shared.

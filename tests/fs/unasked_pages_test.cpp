@@ -60,9 +60,10 @@ TEST_F(LeftoverTest, IsOfWholePagesOfThePieceOnly) {
               ElementsAre(Range{8 * kPage, 14 * kPage}, Range{15 * kPage, 16 * kPage}));
 }
 
-TEST_F(LeftoverTest, ReachesToTheEndOfTheFile) {
+TEST_F(LeftoverTest, LeavesOutTheLastPageInPart) {
+  static_assert(kSize % kPage != 0);
   EXPECT_THAT(of(18 * kPage, kPage),
-              ElementsAre(Range{17 * kPage, 18 * kPage}, Range{19 * kPage, kSize}));
+              ElementsAre(Range{17 * kPage, 18 * kPage}, Range{19 * kPage, 20 * kPage}));
 }
 
 TEST_F(LeftoverTest, HasNoPageThatWasReadInPart) {
@@ -112,14 +113,16 @@ class UnaskedPagesTest : public testing::Test {
 
   void serve() {
     server_ = std::thread([this] {
-      pages_.serve([this](format::InodeNumber, std::uint64_t offset, ByteView bytes) {
-        if (stored_.empty()) {
-          begun_.set_value();
-          go_on_.get_future().wait();
-        }
-        stored_.push_back({offset, std::string(as_text(bytes))});
-        ++count_;
-      });
+      pages_.serve({.has_request = [this] { return requests_ > 0 && requests_-- > 0; },
+                    .store =
+                        [this](auto, std::uint64_t offset, ByteView bytes) {
+                          if (stored_.empty()) {
+                            begun_.set_value();
+                            go_on_.get_future().wait();
+                          }
+                          stored_.push_back({offset, std::string(as_text(bytes))});
+                          ++count_;
+                        }});
     });
   }
   void wait_for(std::size_t count) {
@@ -131,8 +134,43 @@ class UnaskedPagesTest : public testing::Test {
   std::promise<void> go_on_;
   std::vector<Stored> stored_;
   std::atomic<std::size_t> count_ = 0;
+  int requests_ = 0;  // that nobody has taken: one less each time that is asked
   std::thread server_;
 };
+
+TEST_F(UnaskedPagesTest, WaitALittleForABusyKernel) {
+  requests_ = 3;
+  pages_.offer(leftover_at(100), chunk_of("abcd"));
+  go_on_.set_value();
+  serve();
+  wait_for(2);
+  EXPECT_EQ(requests_, 0);
+}
+
+TEST_F(UnaskedPagesTest, AreDroppedForAKernelThatStaysBusy) {
+  requests_ = 10;
+  pages_.offer(leftover_at(100), chunk_of("abcd"));
+  go_on_.set_value();
+  serve();
+  wait_for(1);
+  EXPECT_THAT(stored_, ElementsAre(Stored{101, "c"}));
+}
+
+TEST_F(UnaskedPagesTest, AreStoredInSlices) {
+  constexpr std::uint64_t kSlice = 64 << 10;
+  const std::string text(3 * kSlice + 5, 'x');
+  Leftover large = leftover_at(0);
+  large.from.piece = {format::Digest{}, 0, text.size(), false};
+  large.ranges = {{0, text.size()}};
+  const Reading reading(pages_, format::kRootInode, {kSlice + 100, kSlice + 101});
+  pages_.offer(std::move(large), chunk_of(text));
+  go_on_.set_value();
+  serve();
+  wait_for(3);
+  EXPECT_THAT(stored_,
+              ElementsAre(Stored{0, text.substr(0, kSlice)},
+                          Stored{2 * kSlice, text.substr(0, kSlice)}, Stored{3 * kSlice, "xxxxx"}));
+}
 
 TEST_F(UnaskedPagesTest, AreThoseOfThePieceInTheChunk) {
   pages_.offer(leftover_at(100), chunk_of("abcd"));
