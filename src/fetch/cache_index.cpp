@@ -230,10 +230,25 @@ bool CacheIndex::exists() const {
 }
 
 // LMDB trusts its pages: one with other bytes ends the program, by an assertion or a wild pointer.
-// So a child does first what is done later; when it ends otherwise than well, so would this.
+// So a child does first what is done later; when it ends otherwise than well, so would this. One
+// that does not end is tried once more: it may wait for a lock of an allocator, a sanitizer's for
+// example, which another thread held when it was forked.
 bool CacheIndex::survives_use() {
+  constexpr int kAttempts = 2;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const auto status = use_in_child();
+    if (!status) return true;  // there is no memory, and nothing to be said of this
+    const bool is_late = WIFSIGNALED(*status) && WTERMSIG(*status) == SIGALRM;
+    if (!is_late) return WIFEXITED(*status) && WEXITSTATUS(*status) == 0;
+  }
+  throw Error(EBUSY,
+              fmt::format("Somebody keeps the cache's index {} locked.", directory_.native()));
+}
+
+// How it ended, as waitpid(2) says it; nothing if there is no child.
+std::optional<int> CacheIndex::use_in_child() {
   const pid_t child = ::fork();
-  if (child < 0) return true;  // then there is no memory either, and nothing to be said of this
+  if (child < 0) return std::nullopt;
   if (child == 0) {
     die_silently();
     try {
@@ -248,11 +263,7 @@ bool CacheIndex::survives_use() {
   }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
-    throw Error(EBUSY,
-                fmt::format("Somebody keeps the cache's index {} locked.", directory_.native()));
-  }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  return status;
 }
 
 void CacheIndex::try_all() {

@@ -45,6 +45,7 @@ class CacheIndex {
   void check_files();
   bool exists() const;
   bool survives_use();
+  std::optional<int> use_in_child();
   void try_all();
   void open_database(unsigned flags = 0);
   void delete_database() noexcept;
