@@ -24,8 +24,8 @@ class Mount(NamedTuple):
     walked: dict
 
 LIMITS = """Of the time of a packed image more than half is that of any mount: the start of a process with OpenSSL (`puzzlefs
---version` takes 5 ms) and its fork. Chunked images do not record link counts: the first look at a file walks all
-of the metadata, which stays in memory.
+--version` takes 3 ms) and its fork. Chunked images do not record link counts: the first look at a file walks all
+of the metadata, which stays in memory. The Rust program tells none.
 """
 
 
