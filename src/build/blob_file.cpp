@@ -14,13 +14,13 @@ BlobFile::BlobFile(const fetch::Layout& layout)
 
 std::uint64_t BlobFile::append(ByteView bytes) {
   file_.write(bytes);
-  hash_.update(bytes);
-  verity_.update(bytes);
+  hasher_.update(bytes);
   return std::exchange(size_, size_ + bytes.size());
 }
 
 WrittenBlob BlobFile::finish() {
-  WrittenBlob blob{.digest = hash_.finish(), .size = size_, .verity = verity_.finish()};
+  const auto [digest, verity] = hasher_.finish();
+  WrittenBlob blob{.digest = digest, .size = size_, .verity = verity};
   blob.is_new = !layout_.has_blob(blob.digest, size_);
   if (blob.is_new) file_.rename_to(layout_.blob_path(blob.digest));
   return blob;

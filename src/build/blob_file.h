@@ -36,8 +36,7 @@ class BlobFile {
  private:
   const fetch::Layout& layout_;
   fetch::TempFile file_;
-  format::Sha256 hash_;
-  format::VerityHasher verity_;
+  format::BlobHasher hasher_;
   std::uint64_t size_ = 0;
 };
 

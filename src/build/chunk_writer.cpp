@@ -64,18 +64,13 @@ void ChunkWriter::store(const Task& task, std::optional<format::ChunkCompressor>
   const auto compressed = compressor ? compressor->compress(bytes) : std::nullopt;
   if (compressed) bytes = *compressed;
 
-  const format::Digest digest = format::sha256(bytes);
+  const auto [digest, verity] = format::blob_digests(bytes);
   const StoredChunk chunk{.digest = digest,
                           .stored_size = bytes.size(),
                           .size = task.chunk.bytes.size(),
                           .compressed = compressed.has_value()};
-  bool is_new = false;
-  format::Digest verity;
   const bool first = is_first(digest);
-  if (first) {
-    verity = format::verity_digest(bytes);
-    is_new = layout_.write_blob(digest, bytes);
-  }
+  const bool is_new = first && layout_.write_blob(digest, bytes);
 
   const std::lock_guard lock(mutex_);
   stored_.chunks[task.index] = chunk;

@@ -51,13 +51,11 @@ format::Descriptor write_metadata_blob(const fetch::Layout& layout,
 std::optional<format::Descriptor> compress_metadata_blob(const fetch::Layout& layout,
                                                          const format::CapnpMessage& metadata) {
   const std::uint64_t size = metadata.size();
-  format::Sha256 hash;
-  format::VerityHasher verity;
+  format::BlobHasher hasher;
   BlobFile file(layout);
   format::FrameStream frame(kMetadataLevel, size, [&file](ByteView part) { file.append(part); });
   metadata.write_to([&](ByteView part) {
-    hash.update(part);
-    verity.update(part);
+    hasher.update(part);
     frame.write(part);
   });
   frame.finish();
@@ -65,9 +63,10 @@ std::optional<format::Descriptor> compress_metadata_blob(const fetch::Layout& la
   if (file.size() >= size || !format::may_unfold(file.size(), size)) return std::nullopt;
 
   auto layer = describe_metadata(format::kRootfsZstdType, file.finish());
-  layer.annotations.emplace(format::kPlainDigestAnnotation, hash.finish().to_string());
+  const auto [digest, verity] = hasher.finish();
+  layer.annotations.emplace(format::kPlainDigestAnnotation, digest.to_string());
   layer.annotations.emplace(format::kPlainSizeAnnotation, std::to_string(size));
-  layer.annotations.emplace(format::kPlainVerityAnnotation, verity.finish().hex());
+  layer.annotations.emplace(format::kPlainVerityAnnotation, verity.hex());
   return layer;
 }
 

@@ -92,27 +92,41 @@ PackedStream PackWriter::finish() {
 void PackWriter::work(const std::stop_token& stop) {
   try {
     Compressors compressors(options_);
-    while (auto task = next_task(stop)) {
-      const std::size_t index = task->index;
-      append_in_order(index, prepare(std::move(*task), compressors));
-    }
+    for (auto tasks = next_tasks(stop); !tasks.empty(); tasks = next_tasks(stop))
+      prepare(std::move(tasks), compressors);
   } catch (...) {
     fail(std::current_exception());
   }
 }
 
-std::optional<PackWriter::Task> PackWriter::next_task(const std::stop_token& stop) {
+// Two, to be hashed at once, where the other threads still find one each. None at the end.
+std::vector<PackWriter::Task> PackWriter::next_tasks(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, stop, [this] { return !tasks_.empty() || finishing_ || error_; });
-  if (stop.stop_requested() || tasks_.empty()) return std::nullopt;
-  Task task = std::move(tasks_.front());
-  tasks_.pop_front();
-  return task;
+  std::vector<Task> next;
+  if (stop.stop_requested()) return next;
+  const std::size_t count =
+      std::min<std::size_t>(tasks_.size(), tasks_.size() > options_.threads ? 2 : 1);
+  for (std::size_t i = 0; i < count; ++i) {
+    next.push_back(std::move(tasks_.front()));
+    tasks_.pop_front();
+  }
+  return next;
 }
 
-PackWriter::Ready PackWriter::prepare(Task task, Compressors& compressors) {
+void PackWriter::prepare(std::vector<Task> tasks, Compressors& compressors) {
+  const ByteView second = tasks.size() > 1 ? tasks[1].chunk.bytes : ByteView();
+  const auto digests = format::sha256_of_both(tasks.front().chunk.bytes, second);
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    const std::size_t index = tasks[i].index;
+    append_in_order(index, prepare(std::move(tasks[i]), digests[i], compressors));
+  }
+}
+
+PackWriter::Ready PackWriter::prepare(Task task, const format::Digest& digest,
+                                      Compressors& compressors) {
   Ready ready;
-  ready.digest = format::sha256(task.chunk.bytes);
+  ready.digest = digest;
   // Of equal chunks that are under way at the same time each is compressed, and the first stored.
   if (!is_known(ready.digest)) ready.frame = compressors.compress(task);
   ready.chunk = std::move(task.chunk);

@@ -97,8 +97,9 @@ class PackWriter {
 
   void take_base();
   void work(const std::stop_token& stop);
-  std::optional<Task> next_task(const std::stop_token& stop);
-  Ready prepare(Task task, Compressors& compressors);
+  std::vector<Task> next_tasks(const std::stop_token& stop);
+  void prepare(std::vector<Task> tasks, Compressors& compressors);
+  Ready prepare(Task task, const format::Digest& digest, Compressors& compressors);
   bool is_known(const format::Digest& digest);
   void append_in_order(std::size_t index, Ready ready);
   void append(const Ready& ready);

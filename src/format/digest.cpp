@@ -5,7 +5,11 @@
 
 #include "format/digest.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "format/error.h"
+#include "format/sha256_lanes.h"
 
 namespace puzzlefs::format {
 
@@ -13,6 +17,14 @@ namespace {
 
 constexpr std::string_view kHexDigits = "0123456789abcdef";
 constexpr std::string_view kPrefix = "sha256:";
+
+// The context counts bits, in two words.
+void count_hashed(SHA256_CTX& context, std::size_t bytes) {
+  const std::uint64_t bits =
+      (std::uint64_t{context.Nh} << 32 | context.Nl) + std::uint64_t{bytes} * 8;
+  context.Nl = static_cast<SHA_LONG>(bits);
+  context.Nh = static_cast<SHA_LONG>(bits >> 32);
+}
 
 }  // namespace
 
@@ -74,10 +86,46 @@ Digest Sha256::finish() {
   return digest;
 }
 
+void update_both(Sha256& first, ByteView first_data, Sha256& second, ByteView second_data) {
+  const auto update_alone = [&](std::size_t size) {
+    first.update(first_data.first(size));
+    second.update(second_data.first(size));
+    first_data = first_data.subspan(size);
+    second_data = second_data.subspan(size);
+  };
+  std::size_t common = std::min(first_data.size(), second_data.size());
+  const std::size_t buffered = first.context_.num;
+  if (buffered != 0 && buffered == second.context_.num) {
+    const std::size_t missing = std::min(common, SHA256_CBLOCK - buffered);
+    update_alone(missing);
+    common -= missing;
+  }
+  const std::size_t blocks = common / SHA256_CBLOCK;
+  const bool at_blocks = first.context_.num == 0 && second.context_.num == 0;
+  if (blocks > 0 && at_blocks &&
+      compress_lanes({first.context_.h, first_data.data()}, {second.context_.h, second_data.data()},
+                     blocks)) {
+    const std::size_t size = blocks * SHA256_CBLOCK;
+    count_hashed(first.context_, size);
+    count_hashed(second.context_, size);
+    first_data = first_data.subspan(size);
+    second_data = second_data.subspan(size);
+  }
+  first.update(first_data);
+  second.update(second_data);
+}
+
 Digest sha256(ByteView data) {
   Sha256 hash;
   hash.update(data);
   return hash.finish();
+}
+
+std::array<Digest, 2> sha256_of_both(ByteView first, ByteView second) {
+  Sha256 first_hash;
+  Sha256 second_hash;
+  update_both(first_hash, first, second_hash, second);
+  return {first_hash.finish(), second_hash.finish()};
 }
 
 }  // namespace puzzlefs::format

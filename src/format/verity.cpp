@@ -41,57 +41,91 @@ Digest hash_block(Sha256& hash, ByteView block) {
   return hash.finish();
 }
 
+std::array<Digest, 2> hash_two_blocks(ByteView data) {
+  return sha256_of_both(data.first(kVerityBlockSize),
+                        data.subspan(kVerityBlockSize, kVerityBlockSize));
+}
+
 }  // namespace
 
-Digest VerityHasher::block_digest(ByteView block) {
-  return hash_block(hash_, block);
+void VerityTree::add(const Digest& block) {
+  add(0, block);
 }
 
 // Appends a digest to the hash block of `level`. A full block is hashed into the level above only
 // when more comes, so that finish() finds something on every level.
-void VerityHasher::add_digest(std::size_t level, const Digest& digest) {
+void VerityTree::add(std::size_t level, const Digest& digest) {
   if (levels_.size() == level) levels_.emplace_back().reserve(kVerityBlockSize);
   if (levels_[level].size() == kVerityBlockSize) {
-    add_digest(level + 1, block_digest(levels_[level]));
+    add(level + 1, sha256(levels_[level]));
     levels_[level].clear();
   }
   const auto bytes = digest.bytes();
   levels_[level].insert(levels_[level].end(), bytes.begin(), bytes.end());
 }
 
-void VerityHasher::update(ByteView data) {
-  size_ += data.size();
-  while (!data.empty()) {
-    if (partial_.empty() &&
-        data.size() >= kVerityBlockSize) {  // whole blocks are hashed where they are
-      add_digest(0, block_digest(data.first(kVerityBlockSize)));
-      data = data.subspan(kVerityBlockSize);
-      continue;
-    }
-    const auto part = data.first(std::min(data.size(), kVerityBlockSize - partial_.size()));
-    partial_.insert(partial_.end(), part.begin(), part.end());
-    data = data.subspan(part.size());
-    if (partial_.size() == kVerityBlockSize) close_partial_block();
-  }
-}
-
-void VerityHasher::close_partial_block() {
-  add_digest(0, block_digest(partial_));
-  partial_.clear();
-}
-
-Digest VerityHasher::finish() {
-  if (!partial_.empty()) close_partial_block();
+Digest VerityTree::finish(std::uint64_t size) {
   Digest root;
+  Sha256 hash;
   for (std::size_t level = 0; level < levels_.size(); ++level) {
     const bool is_root = level + 1 == levels_.size() && levels_[level].size() == Digest::kSize;
     if (is_root)
       root = Digest::from_bytes(levels_[level]);
     else
-      add_digest(level + 1, block_digest(levels_[level]));
+      add(level + 1, hash_block(hash, levels_[level]));
   }
   levels_.clear();
-  return describe(root, std::exchange(size_, 0));
+  return describe(root, size);
+}
+
+void VerityHasher::update(ByteView data) {
+  while (!data.empty()) {
+    if (filled_ == 0) add_whole_blocks(data);
+    const auto part = data.first(std::min(data.size(), kVerityBlockSize - filled_));
+    block_.update(part);
+    count(part.size());
+    data = data.subspan(part.size());
+  }
+}
+
+void VerityHasher::add_whole_blocks(ByteView& data) {
+  while (data.size() >= 2 * kVerityBlockSize) {
+    for (const Digest& digest : hash_two_blocks(data)) tree_.add(digest);
+    size_ += 2 * kVerityBlockSize;
+    data = data.subspan(2 * kVerityBlockSize);
+  }
+}
+
+void VerityHasher::update_with(Sha256& content, ByteView data) {
+  while (!data.empty()) {
+    const auto part = data.first(std::min(data.size(), kVerityBlockSize - filled_));
+    update_both(content, part, block_, part);
+    count(part.size());
+    data = data.subspan(part.size());
+  }
+}
+
+void VerityHasher::count(std::size_t hashed) {
+  size_ += hashed;
+  filled_ += hashed;
+  if (filled_ < kVerityBlockSize) return;
+  tree_.add(block_.finish());
+  filled_ = 0;
+}
+
+Digest VerityHasher::finish() {
+  if (filled_ != 0) {
+    block_.update(ByteView(kZeros).first(kVerityBlockSize - filled_));
+    tree_.add(block_.finish());
+    filled_ = 0;
+  }
+  return tree_.finish(std::exchange(size_, 0));
+}
+
+BlobDigests blob_digests(ByteView data) {
+  BlobHasher hasher;
+  hasher.update(data);
+  return hasher.finish();
 }
 
 Digest verity_digest(ByteView data) {
@@ -103,11 +137,13 @@ Digest verity_digest(ByteView data) {
 std::vector<Digest> verity_blocks(ByteView data) {
   std::vector<Digest> blocks;
   blocks.reserve(verity_block_count(data.size()));
-  Sha256 hash;
-  for (std::size_t i = 0; i < data.size(); i += kVerityBlockSize) {
-    blocks.push_back(
-        hash_block(hash, data.subspan(i, std::min(kVerityBlockSize, data.size() - i))));
+  for (; data.size() >= 2 * kVerityBlockSize; data = data.subspan(2 * kVerityBlockSize)) {
+    const auto digests = hash_two_blocks(data);
+    blocks.insert(blocks.end(), digests.begin(), digests.end());
   }
+  Sha256 hash;
+  for (; !data.empty(); data = data.subspan(std::min(kVerityBlockSize, data.size())))
+    blocks.push_back(hash_block(hash, data.first(std::min(kVerityBlockSize, data.size()))));
   return blocks;
 }
 

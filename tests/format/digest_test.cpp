@@ -57,6 +57,81 @@ TEST(Sha256, IsReusableAfterFinish) {
   EXPECT_EQ(hash.finish().hex(), kLoremHex);
 }
 
+// Feeds both hashes in steps, so that the second one is `lead` bytes ahead, and compares with
+// hashing each alone.
+void expect_same_in_steps(const Bytes& first, const Bytes& second, std::size_t lead,
+                          std::size_t step) {
+  Sha256 first_hash;
+  Sha256 second_hash;
+  second_hash.update(ByteView(second).first(lead));
+  const ByteView rest = ByteView(second).subspan(lead);
+  for (std::size_t at = 0; at < std::max(first.size(), rest.size()); at += step) {
+    const auto part = [&](ByteView of) {
+      return of.subspan(std::min(at, of.size()),
+                        std::min(step, of.size() - std::min(at, of.size())));
+    };
+    update_both(first_hash, part(first), second_hash, part(rest));
+  }
+  EXPECT_EQ(first_hash.finish(), sha256(first)) << lead << ' ' << step;
+  EXPECT_EQ(second_hash.finish(), sha256(second)) << lead << ' ' << step;
+}
+
+TEST(Sha256, OfTwoMessagesAtOnce) {
+  const Bytes all = pattern(10'000);
+  const ByteView view(all);
+  for (const std::size_t first : {0U, 1U, 63U, 64U, 65U, 128U, 4096U, 9000U}) {
+    for (const std::size_t second : {0U, 1U, 63U, 64U, 65U, 127U, 4096U, 5000U}) {
+      const auto same = sha256_of_both(view.first(first), view.first(second));
+      EXPECT_EQ(same[0], sha256(view.first(first))) << first << ' ' << second;
+      EXPECT_EQ(same[1], sha256(view.first(second))) << first << ' ' << second;
+      const auto other = sha256_of_both(view.first(first), view.last(second));
+      EXPECT_EQ(other[0], sha256(view.first(first))) << first << ' ' << second;
+      EXPECT_EQ(other[1], sha256(view.last(second))) << first << ' ' << second;
+    }
+  }
+}
+
+TEST(Sha256, OfTwoStreamsAtOnce) {
+  const Bytes first = pattern(20'000);
+  const Bytes second(first.rbegin(), first.rend() - 3000);
+  for (const std::size_t lead : {0U, 5U, 64U, 200U}) {
+    for (const std::size_t step : {1U, 33U, 64U, 100U, 4096U, 30'000U})
+      expect_same_in_steps(first, second, lead, step);
+  }
+}
+
+// The count of bits outgrows one word.
+TEST(Sha256, OfTwoStreamsOfMoreThanHalfAGibibyte) {
+  const Bytes part = pattern(std::size_t{1} << 20);
+  Sha256 alone;
+  Sha256 first;
+  Sha256 second;
+  for (int i = 0; i < 513; ++i) {
+    alone.update(part);
+    update_both(first, part, second, part);
+  }
+  const Digest digest = alone.finish();
+  EXPECT_EQ(first.finish(), digest);
+  EXPECT_EQ(second.finish(), digest);
+}
+
+TEST(BlobHasher, GivesBothDigestsHoweverTheStreamIsCut) {
+  const Bytes data = pattern(600'000);
+  const auto whole = blob_digests(data);
+  EXPECT_EQ(whole.content, sha256(data));
+  EXPECT_EQ(whole.verity, verity_digest(data));
+  BlobHasher hasher;
+  for (const std::size_t step : {1000U, 4095U, 4096U, 5000U, 100'000U}) {
+    for (std::size_t at = 0; at < data.size(); at += step)
+      hasher.update(ByteView(data).subspan(at, std::min(step, data.size() - at)));
+    const auto digests = hasher.finish();
+    EXPECT_EQ(digests.content, whole.content) << step;
+    EXPECT_EQ(digests.verity, whole.verity) << step;
+  }
+  EXPECT_EQ(blob_digests({}).content, sha256({}));
+  EXPECT_EQ(blob_digests({}).verity, verity_digest({}));
+}
+
 TEST(Verity, OfAKnownText) {
   EXPECT_EQ(verity_digest(as_bytes(kLorem)).hex(), kLoremVerity);
 }
