@@ -142,7 +142,9 @@ void Operations::init(fuse_conn_info& connection) {
   // that is cut into several at once (ASYNC_DIO) cannot be killed.
   constexpr unsigned kUnwanted =
       FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO;
-  constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+  // Access control lists hold as in the tree that the image is of, and the kernel keeps them
+  // (POSIX_ACL): otherwise `ls -l` asks for each again, as for all extended attributes.
+  constexpr unsigned kWanted = FUSE_CAP_POSIX_ACL | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS |
                                FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_SPLICE_WRITE;
   connection.want &= ~kUnwanted;

@@ -99,6 +99,11 @@ def add_attributes():
     os.mkdir("passes-on")
     os.chmod("readable", 0o600)
     subprocess.check_call(["setfacl", "-m", "u:1000:r,g:2000:rw,m::r", "readable"])
+    # The bits of its group are those of the mask: the group itself may not read it.
+    write("withheld", b"from its group")
+    os.chown("withheld", 0, 3000)
+    os.chmod("withheld", 0o600)
+    subprocess.check_call(["setfacl", "-m", "u:1000:r,g::-,m::rw", "withheld"])
     subprocess.check_call(["setfacl", "-m", "u:1000:rwx,d:u:1000:rwx,d:o::-", "passes-on"])
     # After that, so that it must not have what its directory passes on.
     write("passes-on/plain")

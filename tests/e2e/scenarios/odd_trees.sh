@@ -3,7 +3,23 @@
 # kinds, modes, owners and attributes, and directories deeper than a path can be long.
 source "$(dirname "$0")/../lib.sh"
 
+# what_some_may DIR: which files some users may read there, of those with access control lists.
+what_some_may() {
+  local uid gid file
+  cd "$1/attributes"
+  for uid in 1000 1001; do
+    for gid in 2000 3000 4000; do
+      for file in readable withheld passes-on; do
+        printf '%s %s %s: ' "$uid" "$gid" "$file"
+        setpriv --reuid="$uid" --regid="$gid" --clear-groups test -r "$file" && echo yes || echo no
+      done
+    done
+  done
+}
+
 python3 "$here/make_odd_tree.py" "$work/tree"
+(what_some_may "$work/tree") >"$work/allowed"
+grep -q yes "$work/allowed" || fail "no access control list allows anything: $(cat "$work/allowed")"
 list_tree "$work/tree" >"$work/listing"
 
 for option in "" --compression; do
@@ -14,6 +30,7 @@ for option in "" --compression; do
   step "mount"
   mount_image "$work/layout:odd$option"
   same_tree "$work/listing" "$mnt"
+  (what_some_may "$mnt") | diff "$work/allowed" - || fail "others are allowed than in the tree"
   unmount
 
   step "extract"
