@@ -20,8 +20,8 @@ LISTED = 10_000  # of them by ls: an attribute each is slow with all that FUSE s
 WAYS = {"walk": "names and attributes", "ls": "`ls -lR`, which asks for extended attributes too"}
 
 LIMITS = """Warm, the kernel answers from its memory; who is faster than another there has shorter lists. `ls -l` asks each name for
-two extended attributes, of which the kernel keeps nothing. It would stop asking if they were said not to be supported, but
-also in an overlay above, where files can have them.
+its access control list, which the kernel keeps, and for its SELinux label, of which FUSE keeps nothing. It would stop asking if
+labels were said not to be supported, but also in an overlay above, where files can have them.
 """
 
 
