@@ -58,15 +58,6 @@ class Members {
     return values;
   }
 
-  std::vector<Descriptor> descriptors(const char* key) const {
-    const Json* member = find(key);
-    if (!member || !member->is_array()) fail(std::string("has no list ") + key);
-    std::vector<Descriptor> values;
-    values.reserve(member->size());
-    for (const auto& value : *member) values.push_back(parse_descriptor(value, name_));
-    return values;
-  }
-
  private:
   const Json& value_;
   std::string_view name_;
@@ -75,17 +66,42 @@ class Members {
 // Depth is bounded before the document is built: nlohmann-json destroys values recursively.
 constexpr int kMaxDepth = 32;
 
-Json parse_document(ByteView document, std::string_view name) {
+/// What `keeps` is false for is left out. It is told of the beginning and the end of each value,
+/// and of keys, and how deep they are.
+template <class Keeps>
+Json parse_document(ByteView document, std::string_view name, Keeps&& keeps) {
   if (document.size() > kMaxManifestSize)
     throw CorruptError("The " + std::string(name) + " is larger than 4 MiB.");
   const auto text = as_text(document);
-  const auto bound_depth = [&](int depth, Json::parse_event_t, Json&) {
+  const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kMaxDepth)
       throw CorruptError("The " + std::string(name) + " is nested too deeply.");
-    return true;
+    return keeps(depth, event, parsed);
   };
-  auto value = Json::parse(text.begin(), text.end(), bound_depth, false);
+  auto value = Json::parse(text.begin(), text.end(), filter, false);
   if (value.is_discarded()) throw CorruptError("The " + std::string(name) + " is not JSON.");
+  return value;
+}
+
+/// The descriptors of its member `list` are put into `found` and left out, one by one: such lists
+/// are long, and as JSON take a multiple of their text in memory.
+Json parse_document(ByteView document, std::string_view name, const char* list,
+                    std::vector<Descriptor>& found) {
+  bool in_list = false;
+  const auto take = [&](int depth, Json::parse_event_t event, const Json& parsed) {
+    if (depth == 1 && event == Json::parse_event_t::key) {
+      in_list = parsed == list;
+      if (in_list) found.clear();  // of a member that comes twice the last counts
+    }
+    if (!in_list || depth != 2 || event != Json::parse_event_t::object_end) return true;
+    found.push_back(parse_descriptor(parsed, name));
+    return false;
+  };
+  const auto value = parse_document(document, name, take);
+  const Members members(value, name);
+  const Json* rest = members.find(list);
+  if (!rest || !rest->is_array()) members.fail(std::string("has no list ") + list);
+  if (!rest->empty()) members.fail(std::string("has a list ") + list + " of what are no objects");
   return value;
 }
 
@@ -122,13 +138,15 @@ Descriptor parse_descriptor(const Json& value, std::string_view name) {
 }
 
 Manifest parse_manifest(ByteView document, std::string_view name) {
-  const Json value = parse_document(document, name);
+  Manifest manifest;
+  const Json value = parse_document(document, name, "layers", manifest.layers);
   const Members members(value, name);
   check_schema_version(members);
   const Json* config = members.find("config");
   if (!config) members.fail("has no config");
-  Manifest manifest{parse_descriptor(*config, name), members.descriptors("layers"),
-                    members.texts("annotations"), members.text("artifactType")};
+  manifest.config = parse_descriptor(*config, name);
+  manifest.annotations = members.texts("annotations");
+  manifest.artifact_type = members.text("artifactType");
   if (const Json* subject = members.find("subject")) {
     manifest.subject = parse_descriptor(*subject, name);
   }
@@ -140,14 +158,15 @@ const std::string& artifact_type(const Manifest& manifest) {
 }
 
 Index parse_index(ByteView document, std::string_view name) {
-  const Json value = parse_document(document, name);
-  const Members members(value, name);
-  check_schema_version(members);
-  return {members.descriptors("manifests")};
+  Index index;
+  const Json value = parse_document(document, name, "manifests", index.manifests);
+  check_schema_version(Members(value, name));
+  return index;
 }
 
 std::string media_type_of(ByteView document, std::string_view name) {
-  const Json value = parse_document(document, name);
+  const auto keeps_members = [](int depth, Json::parse_event_t, const Json&) { return depth < 2; };
+  const Json value = parse_document(document, name, keeps_members);
   const Members members(value, name);
   if (auto type = members.text("mediaType"); !type.empty()) return type;
   if (members.find("manifests")) return std::string(kIndexType);

@@ -76,6 +76,15 @@ TEST(Manifest, RefusesMalformedDocuments) {
     EXPECT_THROW(parse(text), CorruptError) << text;
 }
 
+TEST(Manifest, HasTheLayersOfTheLastListOfThatName) {
+  const auto one = "[" + descriptor() + "]";
+  const auto text = R"({"schemaVersion":2,"config":)" + descriptor() + R"(,"layers":)" + one +
+                    R"(,"annotations":{"layers":"x"},"layers":)" + one + "}";
+  EXPECT_EQ(parse(text).layers.size(), 1U);
+  EXPECT_THROW(parse(manifest(R"({"a":)" + descriptor() + "}")), CorruptError);
+  EXPECT_THROW(parse(manifest("[" + one + "]")), CorruptError);
+}
+
 TEST(Manifest, RefusesDeepNestingWithoutOverflowingTheStack) {
   EXPECT_THROW(parse(manifest(std::string(1'000'000, '[') + std::string(1'000'000, ']'))),
                CorruptError);
