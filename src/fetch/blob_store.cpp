@@ -85,6 +85,11 @@ struct BlobStore::Fetch {
   milliseconds waited{0};
 };
 
+std::optional<Blob> Blob::again() const {
+  if (!lazy_) return std::nullopt;
+  return Blob(lazy_->again(), on_damage_);
+}
+
 ByteView Blob::bytes() const {
   if (lazy_) return lazy_->bytes();
   return mapped_ ? mapped_->bytes() : ByteView(*memory_);

@@ -35,6 +35,11 @@ class Blob {
   Blob(std::shared_ptr<const LazyFile> file, std::function<void()> on_damage)
       : lazy_(std::move(file)), on_damage_(std::move(on_damage)) {}
 
+  /// The blob in memory of its own, if it is read as it is touched. For those who touch all of it:
+  /// this takes no more memory than before when they are done. What they find to be wrong is
+  /// repaired in this object. Throws Error.
+  std::optional<Blob> again() const;
+
   /// 8-byte aligned; valid as long as this object.
   ByteView bytes() const;
   /// Throws CorruptError for bytes that were looked at and could not be read, naming their file.

@@ -54,6 +54,12 @@ FileDescriptor open_directory(const std::filesystem::path& path) {
   return directory;
 }
 
+FileDescriptor duplicate(const FileDescriptor& file) {
+  FileDescriptor another(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
+  if (!another) throw_errno("duplicate a file descriptor");
+  return another;
+}
+
 std::uint64_t file_size(const FileDescriptor& file, const std::filesystem::path& path) {
   struct stat status {};
   if (fstat(file.get(), &status) != 0) throw_errno(fmt::format("look at {}", path.native()));

@@ -34,6 +34,9 @@ FileDescriptor open_regular_file(const std::filesystem::path& path);
 /// Opens a directory, to lock or to flush it. Throws Error.
 FileDescriptor open_directory(const std::filesystem::path& path);
 
+/// Another descriptor of the same open file. Throws Error.
+FileDescriptor duplicate(const FileDescriptor& file);
+
 /// The size of an open file. Throws Error, naming `path`.
 std::uint64_t file_size(const FileDescriptor& file, const std::filesystem::path& path);
 

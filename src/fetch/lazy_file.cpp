@@ -153,6 +153,11 @@ bool LazyFile::hash_leaves(std::size_t hash_block) {
   return true;
 }
 
+std::unique_ptr<LazyFile> LazyFile::again() const {
+  const std::lock_guard lock(mutex_);
+  return std::make_unique<LazyFile>(duplicate(file_), bytes_.size(), tree_.again());
+}
+
 void LazyFile::replace(FileDescriptor file) {
   const std::lock_guard lock(mutex_);
   file_ = std::move(file);

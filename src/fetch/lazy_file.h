@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -33,6 +34,8 @@ class LazyFile : private PageSource {
   /// Page-aligned.
   ByteView bytes() const { return bytes_; }
   const std::atomic<std::uint64_t>& state() const { return guard_.state(); }
+  /// The same bytes in other memory, of which none was read yet. Throws Error.
+  std::unique_ptr<LazyFile> again() const;
   /// What is not in memory yet is read from this file from now on, also what was not right.
   void replace(FileDescriptor file);
 
@@ -50,7 +53,7 @@ class LazyFile : private PageSource {
   ByteView bytes_;
   FaultGuard guard_;
 
-  std::mutex mutex_;  // guards all below
+  mutable std::mutex mutex_;  // guards all below
   FileDescriptor file_;
   std::vector<bool> here_;  // by part
   VerityTree tree_;

@@ -35,6 +35,9 @@ class VerityTree {
   }
   std::size_t hash_block_count() const { return hash_blocks_.size(); }
 
+  /// One more, of the same file. Throws Error.
+  VerityTree again() const { return {duplicate(file_), hash_blocks_}; }
+
   /// False if the file does not have them.
   bool read(std::size_t hash_block, Leaves& leaves);
   /// False if these are not what they should be either; else the file has them from now on, if it

@@ -114,6 +114,26 @@ TEST_F(LazyBlobsTest, IsRepairedWhereTheCacheKeepsNothing) {
   EXPECT_EQ(at(blob, last_), content_[last_]);
 }
 
+TEST_F(LazyBlobsTest, IsRepairedForThoseWhoLookAtItAgain) {
+  static_cast<void>(blobs_.map(blob_, {}, verity_));
+  overwrite(cache_file(), last_);
+  const auto blob = blobs_.map(blob_, {}, verity_);
+  {
+    const auto again = blob.again();
+    EXPECT_EQ(at(*again, last_), '\0');
+    EXPECT_THROW(again->watch().on_damage(), UnavailableError);
+  }
+  EXPECT_EQ(*blob.watch().state, 0);
+  while (at(*blob.again(), last_) == '\0')
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(as_text(blob.bytes()), content_);
+  EXPECT_EQ(*blob.watch().state, 0);
+}
+
+TEST_F(LazyBlobsTest, OnlyWhatIsLazyMayBeHadAgain) {
+  EXPECT_FALSE(store_.map(blob_).again());
+}
+
 TEST_F(LazyBlobsTest, TakesWhatAnotherProcessHasRepaired) {
   static_cast<void>(blobs_.map(blob_, {}, verity_));
   overwrite(cache_file(), last_);

@@ -92,6 +92,22 @@ TEST_F(LazyFileTest, ReadsAPartWhenItIsTouchedAndNotAgain) {
   EXPECT_EQ(file.state(), 1);
 }
 
+TEST_F(LazyFileTest, MayBeHadAgainInMemoryOfItsOwn) {
+  auto file = open(path_);
+  EXPECT_EQ(at(file, 0), content_[0]);
+  {
+    const auto again = file.again();
+    EXPECT_EQ(as_text(again->bytes()), content_);
+  }
+  write("file", std::string(content_.size(), '#'));
+  EXPECT_EQ(at(file, 0), content_[0]);
+  EXPECT_EQ(at(*file.again(), kPart), '\0');
+  EXPECT_EQ(file.state(), 0);
+  EXPECT_EQ(at(file, kPart), '\0') << "the other one has read it for itself only";
+  file.replace(open_regular_file(write("right", content_)));
+  EXPECT_EQ(as_text(file.again()->bytes()), content_);
+}
+
 TEST_F(LazyFileTest, ShowsNothingThatIsNotRight) {
   for (const auto place : {std::size_t{0}, 2 * kPart, 3 * kPart - 1, content_.size() - 1}) {
     const auto file = open(write("falsified", falsified(place)));
