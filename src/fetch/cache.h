@@ -12,6 +12,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "fetch/blob_notes.h"
 #include "fetch/cache_eviction.h"
 #include "fetch/cache_pins.h"
 #include "fetch/cache_room.h"
@@ -62,7 +63,7 @@ enum class CacheNames { kRemember, kIgnore };
 /// LMDB index (`index/`) that knows which manifest a name stood for last. It is a hint: a broken
 /// one is made anew, empty. Nothing is flushed to disk: a file that a crash has cut short fails its
 /// verification and is fetched again. Beside the blobs it has whole files that were made of them
-/// (see CachedFiles) and hash trees of large metadata (see VerityTrees).
+/// (see CachedFiles), and of large metadata hash trees and notes (see VerityTrees, BlobNotes).
 /// When it is nearly full what was used least recently is deleted, on a thread of its own; what
 /// does not fit is not kept. A count may miss what is written just then, a blob for each writer,
 /// and count twice what is renamed. A file in it has the time of its last use, to about a minute.
@@ -98,6 +99,7 @@ class Cache {
   /// The blob's file, unverified. A use of it. Empty if it is not there.
   FileDescriptor open(const format::Digest& digest) const;
   VerityTrees trees() const { return VerityTrees(directory_ / "trees"); }
+  BlobNotes notes() const { return BlobNotes(directory_ / "trees"); }
   /// Who fetches what, among all who share the cache.
   FetchClaims& claims() { return claims_; }
   /// Makes a blob the first to go when room is needed, until it is used again.

@@ -223,6 +223,43 @@ void Image::use_metadata(Blob blob) {
   metadata_ = std::make_unique<format::Metadata>(metadata_blob_->bytes(), metadata_blob_->watch());
 }
 
+format::Descriptor Image::metadata_descriptor() const {
+  return plain_metadata(format::metadata_layer(manifest_, name_));
+}
+
+const Cache* Image::cache_for_notes() const {
+  if (!lazy_blobs_) return nullptr;
+  const auto* const cache = cache_ ? cache_.get() : layout_cache_.get();
+  return cache->is_usable() ? cache : nullptr;
+}
+
+std::shared_ptr<const format::Metadata> Image::metadata_to_walk() const {
+  struct Walkable {
+    explicit Walkable(Blob again) : blob(std::move(again)) {}
+    const Blob blob;
+    const format::Metadata metadata{blob.bytes(), blob.watch()};
+  };
+  auto again = metadata_blob_->again();
+  if (!again) return {std::shared_ptr<void>(), metadata_.get()};
+  const auto walkable = std::make_shared<Walkable>(std::move(*again));
+  return {walkable, &walkable->metadata};
+}
+
+std::optional<BlobNote> Image::recall_note() const {
+  const auto* const cache = cache_for_notes();
+  return cache != nullptr ? cache->notes().recall(metadata_descriptor()) : std::nullopt;
+}
+
+void Image::keep_note(ByteView note) const {
+  const auto* const cache = cache_for_notes();
+  if (cache == nullptr) return;
+  try {
+    cache->notes().remember(metadata_descriptor(), note);
+  } catch (const Error& error) {
+    spdlog::debug("The next mount has to walk the metadata again: {}", error.what());
+  }
+}
+
 Blob Image::map_metadata(Runtime& runtime, const format::Descriptor& layer,
                          const ImageOptions& options) {
   const auto plain = plain_metadata(layer);

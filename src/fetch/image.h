@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "fetch/blob_notes.h"
 #include "fetch/blob_store.h"
 #include "fetch/cache.h"
 #include "fetch/choose_manifest.h"
@@ -76,6 +77,13 @@ class Image {
   ByteView manifest_document() const { return manifest_document_; }
   const format::Manifest& manifest() const { return manifest_; }
   const format::Metadata& metadata() const { return *metadata_; }
+  /// The metadata for one who looks at all of it: where it is lazy, in memory of its own, which is
+  /// free again with the result. Throws as its methods do. This object must outlive it.
+  std::shared_ptr<const format::Metadata> metadata_to_walk() const;
+  /// What such a one has left on this machine for the next; nothing where metadata is not lazy.
+  std::optional<BlobNote> recall_note() const;
+  /// Leaves it, if it can be. Call it only for metadata of which nothing was wrong.
+  void keep_note(ByteView note) const;
   /// The metadata's own bytes, uncompressed.
   ByteView metadata_bytes() const { return metadata_blob_->bytes(); }
   ChunkStore& chunks() { return *chunks_; }
@@ -110,6 +118,8 @@ class Image {
   void open_chunks(Runtime& runtime);
   void open_cache(const ImageOptions& options);
   void use_metadata(Blob blob);
+  format::Descriptor metadata_descriptor() const;
+  const Cache* cache_for_notes() const;
   Blob map_metadata(Runtime& runtime, const format::Descriptor& layer, const ImageOptions& options);
   void begin_head_start(Runtime& runtime, const std::string& name);
   /// Checks the manifest against the fs-verity digest that it must have, and prepares the check of

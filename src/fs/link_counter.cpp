@@ -1,5 +1,5 @@
 // The walk that counts names. Inode numbers are dense in an honest image, so what was seen is one
-// bit each; numbers beyond the bit vector, which only a contrived image has, go into the map.
+// bit each; numbers beyond the bit vector, which only a contrived image has, go into a set.
 #include "fs/link_counter.h"
 
 #include <spdlog/spdlog.h>
@@ -50,7 +50,7 @@ void LinkCounter::walk() {
   if (names_ >= max_names_) {
     spdlog::warn("The image has more than {} names; link counts are incomplete.", max_names_);
   }
-  std::erase_if(links_, [](const auto& link) { return link.second < 2; });
+  static_cast<void>(metadata_.find(format::kRootInode));  // throws if what was seen is not right
 }
 
 void LinkCounter::visit(const format::Inode& directory) {
@@ -58,7 +58,7 @@ void LinkCounter::visit(const format::Inode& directory) {
   for (std::uint32_t i = 0; i < entries && names_ < max_names_; ++i) {
     ++names_;
     const auto inode = metadata_.find(directory.entry(i).ino);
-    if (inode && count(*inode)) ++subdirectories_[format::to_integer(directory.number())];
+    if (inode && count(*inode)) add_one(directory, 2);
   }
 }
 
@@ -67,22 +67,25 @@ bool LinkCounter::count(const format::Inode& inode) {
   if (first) ++inodes_;
   try {
     const auto type = inode.type();
-    if (first && type == format::FileType::kDirectory) pending_.push_back(inode);
+    const bool is_directory = type == format::FileType::kDirectory;
+    if (first && is_directory) pending_.push_back(inode);
     if (first && type == format::FileType::kRegular) bytes_ += inode.size();
-    return type == format::FileType::kDirectory;
+    if (!first && !is_directory) add_one(inode, 1);
+    return is_directory;
   } catch (const CorruptError&) {
     return false;
   }
 }
 
 bool LinkCounter::is_first_sight(std::uint64_t number) {
-  if (number >= seen_.size()) return ++links_[number] == 1;
-  if (!seen_[number]) {
-    seen_[number] = true;
-    return true;
-  }
-  ++links_.try_emplace(number, 1).first->second;
-  return false;
+  if (number >= seen_.size()) return seen_beyond_.insert(number).second;
+  const bool first = !seen_[number];
+  seen_[number] = true;
+  return first;
+}
+
+void LinkCounter::add_one(const format::Inode& inode, std::uint32_t start) {
+  ++counts_.try_emplace(format::to_integer(inode.number()), start).first->second;
 }
 
 }  // namespace puzzlefs::fs

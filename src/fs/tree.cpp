@@ -5,11 +5,11 @@
 
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "format/error.h"
 #include "format/nanoseconds.h"
-#include "fs/link_counter.h"
 
 namespace puzzlefs::fs {
 namespace {
@@ -136,30 +136,21 @@ struct stat Tree::attributes(const format::Inode& inode) {
 
 Tree::Totals Tree::totals() {
   if (metadata_.version() >= format::kPackedVersion) return packed_totals(metadata_);
-  count_once();
-  return totals_;
+  const auto& counted = link_counts();
+  return {.inodes = counted.inodes(), .bytes = counted.bytes()};
 }
 
 std::uint32_t Tree::link_count(const format::Inode& inode) {
   if (const auto recorded = inode.link_count(); recorded != 0) return recorded;
-  count_once();
-  const auto number = format::to_integer(inode.number());
-  if (inode.type() == format::FileType::kDirectory) {
-    const auto counted = subdirectories_.find(number);
-    return counted == subdirectories_.end() ? 2 : 2 + counted->second;
-  }
-  const auto counted = links_.find(number);
-  return counted == links_.end() ? 1 : counted->second;
+  const std::uint32_t least = inode.type() == format::FileType::kDirectory ? 2 : 1;
+  return std::max(least, link_counts().find(inode.number()));
 }
 
-void Tree::count_once() {
+const LinkCounts& Tree::link_counts() {
   std::call_once(counted_, [this] {
-    LinkCounter counter(metadata_);
-    counter.walk();
-    totals_ = {.inodes = counter.inodes(), .bytes = counter.bytes()};
-    links_ = counter.take_links();
-    subdirectories_ = counter.take_subdirectories();
+    link_counts_.emplace(count_links_ ? count_links_() : LinkCounts(metadata_));
   });
+  return *link_counts_;
 }
 
 }  // namespace puzzlefs::fs

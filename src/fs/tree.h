@@ -5,25 +5,31 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "format/metadata.h"
+#include "fs/link_counts.h"
 
 namespace puzzlefs::fs {
 
 /// The S_IFMT bits of st_mode.
 mode_t type_bits(format::FileType type);
 
-/// Thread-safe. Keeps nothing per inode but what cannot be had cheaply: the link counts of files
-/// with several names and of directories with subdirectories, and for large directories whether
-/// they are sorted.
+/// Thread-safe. Keeps nothing per inode but what cannot be had cheaply: link counts where they are
+/// not recorded, and for large directories whether they are sorted.
 class Tree {
  public:
-  /// `metadata` must outlive the tree.
-  explicit Tree(const format::Metadata& metadata) : metadata_(metadata) {}
+  using CountLinks = std::function<LinkCounts()>;
+
+  /// `metadata` must outlive the tree. `count_links` is called at the first use of link counts, and
+  /// again if it throws; without it they are counted.
+  explicit Tree(const format::Metadata& metadata, CountLinks count_links = {})
+      : metadata_(metadata), count_links_(std::move(count_links)) {}
 
   const format::Metadata& metadata() const { return metadata_; }
 
@@ -46,15 +52,12 @@ class Tree {
  private:
   bool is_sorted(const format::Inode& directory);
   std::uint32_t link_count(const format::Inode& inode);
-  void count_once();
+  const LinkCounts& link_counts();
 
   const format::Metadata& metadata_;
+  const CountLinks count_links_;  // may be empty
   std::once_flag counted_;
-  /// Files with more than one name; constant once counted.
-  std::unordered_map<std::uint64_t, std::uint32_t> links_;
-  /// Of directories that have any; constant once counted.
-  std::unordered_map<std::uint64_t, std::uint32_t> subdirectories_;
-  Totals totals_;                                   // constant once counted
+  std::optional<LinkCounts> link_counts_;           // constant once counted
   std::mutex sorted_mutex_;                         // guards sorted_
   std::unordered_map<std::uint64_t, bool> sorted_;  // by directory, the large ones
 };

@@ -7,6 +7,7 @@
 #include "fetch/prefetcher.h"
 #include "format/error.h"
 #include "fs/daemon.h"
+#include "fs/link_counts.h"
 #include "fs/live_xattrs.h"
 #include "fs/mount_stats.h"
 #include "fs/session.h"
@@ -76,7 +77,7 @@ void serve(const format::ImageName& name, const fetch::ImageOptions& image_optio
       explaining(options.source, [&] { return fetch::Image::open(runtime, name, image_options); });
   // Not before: opening may wait for a registry, and ends at once if a signal ends the process.
   fs::block_termination_signals();
-  fs::Tree tree(image->metadata());
+  fs::Tree tree(image->metadata(), [&image] { return fs::link_counts(*image); });
   fetch::Prefetcher prefetcher(runtime, *image, ahead);
   // Whoever reads a whole file does not say which chunks he needs.
   const bool reads_whole_files = options.record.empty();
