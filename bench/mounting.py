@@ -24,8 +24,8 @@ class Mount(NamedTuple):
     walked: dict
 
 LIMITS = """Of the time of a packed image more than half is that of any mount: the start of a process with OpenSSL (`puzzlefs
---version` takes 3 ms) and its fork. Chunked images do not record link counts: the first look at a file walks all
-of the metadata, which stays in memory. The Rust program tells none.
+--version` takes 3 ms) and its fork. Chunked images do not record link counts: the first mount of one walks all of the
+metadata, and leaves the counts in its cache for those to come. It is the longest one here. The Rust program tells none.
 """
 
 

@@ -139,6 +139,53 @@ same_names "$mnt"
 unmount
 cmp "$tree" "$work/tree" || fail "it was not made anew"
 
+# counts_of DIR: all names with their link counts.
+counts_of() { (cd "$1" && find . -printf '%P %n\n' | sort); }
+
+# same_counts NAME: what mounts of it tell, of which the first leaves what it has counted.
+same_counts() {
+  local note before
+  counts_of "$work/memory/many" >"$work/counts"
+  "$puzzlefs" cache prune --cache-dir "$cache" >/dev/null
+  rm -rf "$cache/trees"
+  for _ in first second third; do
+    mount_image "$work/layout:$1"
+    cmp "$work/counts" <(counts_of "$mnt") || fail "$1 has other link counts"
+    unmount
+    wait_until no_daemon
+    note=("$cache"/trees/*.note)
+    [[ -s ${note[0]} ]] || fail "no link counts of $1 are kept"
+    [[ -z ${before:-} || $(stat -c %i "${note[0]}") == "$before" ]] || fail "the link counts of $1 were made anew"
+    before=$(stat -c %i "${note[0]}")
+  done
+}
+
+step "the first mount of a chunked image counts links, for all others"
+mkdir -p "$work/memory/many/"{folder/{1,2/3},empty}
+for index in 5 500 50000; do
+  ln "$work/memory/many/a file with a name of usual length $index" "$work/memory/many/folder/$index"
+done
+ln "$work/memory/many/folder/5" "$work/memory/many/folder/2/3/again"
+within_patience "$puzzlefs" build "$work/memory/many" "$work/layout:linked"
+same_counts linked
+
+step "and counts anew if that was damaged"
+kept_counts=$(echo "$cache"/trees/*.note)
+cp "$kept_counts" "$work/kept_counts"
+printf '#######' | dd of="$kept_counts" bs=1 seek=30 conv=notrunc status=none
+mount_image "$work/layout:linked"
+cmp "$work/counts" <(counts_of "$mnt") || fail "damaged link counts are believed"
+unmount
+wait_until no_daemon
+cmp "$kept_counts" "$work/kept_counts" || fail "damaged link counts stay"
+
+step "of a delta too"
+rm -r "$work/memory/many/folder/"{1,500}
+ln "$work/memory/many/folder/5" "$work/memory/many/folder/added"
+within_patience "$puzzlefs" build --base-layer linked "$work/memory/many" "$work/layout:relinked"
+same_counts relinked
+rm -r "$work/memory/many/"{folder,empty}
+
 step "a delta to them"
 rm "$work/memory/many/a file with a name of usual length 77777"
 echo changed >"$work/memory/many/a file with a name of usual length 5"
