@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "fetch/image.h"
 #include "fs/link_counter.h"
 
 namespace puzzlefs::fs {

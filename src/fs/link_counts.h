@@ -8,9 +8,12 @@
 #include <variant>
 
 #include "fetch/blob_notes.h"
-#include "fetch/image.h"
 #include "format/bytes.h"
 #include "format/metadata.h"
+
+namespace puzzlefs::fetch {
+class Image;
+}
 
 namespace puzzlefs::fs {
 

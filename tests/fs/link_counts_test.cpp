@@ -15,6 +15,7 @@
 
 #include "../support/temp_dir.h"
 #include "fetch/blob_notes.h"
+#include "fetch/image.h"
 #include "fetch/layout.h"
 #include "format/oci.h"
 #include "format/verity.h"
@@ -165,7 +166,7 @@ TEST_F(LinkCountsTest, AreCountedAnewWhereTheNoteIsNoneOfTheirs) {
   std::vector<Bytes> notes(5, good);
   notes[0][7] ^= std::byte{1};                                     // another version
   notes[1].pop_back();                                             // half a record
-  notes[2].resize(notes[2].size() - 12);                           // too few
+  notes[2].erase(notes[2].end() - 12, notes[2].end());             // too few
   notes[3].clear();                                                // not even a header
   std::memset(notes[4].data() + 24, 0xff, sizeof(std::uint64_t));  // records without number
   for (const auto& note : notes) {
