@@ -45,6 +45,8 @@ Document choose_manifest(Document document, const std::string& name, const forma
                          const DocumentReader& read) {
   for (int depth = 0;; ++depth) {
     const auto title = title_of(document.descriptor.digest, name);
+    // Of one that is said to be a manifest, as most are, nothing need be read to know it.
+    if (format::is_manifest(document.descriptor.media_type)) return document;
     document.descriptor.media_type = format::media_type_of(document.bytes, title);
     if (!format::is_index(document.descriptor.media_type)) return document;
     check_index_depth(depth, title);

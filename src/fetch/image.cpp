@@ -25,7 +25,9 @@ Document read_from_layout(BlobStore& blobs, const format::Descriptor& descriptor
                                    descriptor.size, format::kMaxManifestSize));
   }
   const auto data = wait_for<BlobData>([&](auto done) { blobs.read(descriptor, std::move(done)); });
-  return make_document(*data, descriptor.digest);
+  auto document = make_document(*data, descriptor.digest);
+  document.descriptor.media_type = descriptor.media_type;
+  return document;
 }
 
 /// The manifest, from the cache if it is there: then the registry is not asked at all.
