@@ -17,8 +17,8 @@
 namespace puzzlefs::fetch {
 
 struct FaultHandler {
-  /// An image has one mapping for its lifetime; else files are mapped while they are hashed, one by
-  /// each thread.
+  /// An image has a few mappings for its lifetime; else files are mapped while they are hashed, one
+  /// by each thread.
   static constexpr std::size_t kMaxRanges = 4096;
 
   inline static std::array<FaultGuard::Range, kMaxRanges> ranges;

@@ -241,7 +241,12 @@ std::shared_ptr<const format::Metadata> Image::metadata_to_walk() const {
     const Blob blob;
     const format::Metadata metadata{blob.bytes(), blob.watch()};
   };
-  auto again = metadata_blob_->again();
+  std::optional<Blob> again;
+  try {
+    again = metadata_blob_->again();
+  } catch (const Error& error) {
+    spdlog::debug("The walk leaves the metadata in memory: {}", error.what());
+  }
   if (!again) return {std::shared_ptr<void>(), metadata_.get()};
   const auto walkable = std::make_shared<Walkable>(std::move(*again));
   return {walkable, &walkable->metadata};

@@ -1,5 +1,6 @@
 #include "format/oci.h"
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "format/error.h"
@@ -65,6 +66,13 @@ class Members {
 
 // Depth is bounded before the document is built: nlohmann-json destroys values recursively.
 constexpr int kMaxDepth = 32;
+// Lists and objects in what is kept. Whenever one ends, nlohmann-json goes through all that is kept
+// beside it: a document of so many as fit into it would take hours.
+constexpr int kMaxContainers = 100;
+
+bool is_start(Json::parse_event_t event) {
+  return event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+}
 
 /// What `keeps` is false for is left out. It is told of the beginning and the end of each value,
 /// and of keys, and how deep they are.
@@ -73,10 +81,18 @@ Json parse_document(ByteView document, std::string_view name, Keeps&& keeps) {
   if (document.size() > kMaxManifestSize)
     throw CorruptError("The " + std::string(name) + " is larger than 4 MiB.");
   const auto text = as_text(document);
+  int containers = 0;
+  std::array<int, kMaxDepth + 1> containers_before{};  // what began at a depth
   const auto filter = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kMaxDepth)
       throw CorruptError("The " + std::string(name) + " is nested too deeply.");
-    return keeps(depth, event, parsed);
+    const bool is_kept = keeps(depth, event, parsed);
+    auto& before = containers_before[static_cast<std::size_t>(depth)];
+    if (is_start(event)) before = is_kept ? containers++ : containers;
+    if (event == Json::parse_event_t::object_end && !is_kept) containers = before;
+    if (containers > kMaxContainers)
+      throw CorruptError("The " + std::string(name) + " has more parts than that of any image.");
+    return is_kept;
   };
   auto value = Json::parse(text.begin(), text.end(), filter, false);
   if (value.is_discarded()) throw CorruptError("The " + std::string(name) + " is not JSON.");
@@ -93,7 +109,12 @@ Json parse_document(ByteView document, std::string_view name, const char* list,
       in_list = parsed == list;
       if (in_list) found.clear();  // of a member that comes twice the last counts
     }
-    if (!in_list || depth != 2 || event != Json::parse_event_t::object_end) return true;
+    if (!in_list || depth != 2) return true;
+    if (event == Json::parse_event_t::value || event == Json::parse_event_t::array_start) {
+      throw CorruptError("The " + std::string(name) + " has a list " + list +
+                         " of what are no objects.");
+    }
+    if (event != Json::parse_event_t::object_end) return true;
     found.push_back(parse_descriptor(parsed, name));
     return false;
   };
@@ -101,7 +122,6 @@ Json parse_document(ByteView document, std::string_view name, const char* list,
   const Members members(value, name);
   const Json* rest = members.find(list);
   if (!rest || !rest->is_array()) members.fail(std::string("has no list ") + list);
-  if (!rest->empty()) members.fail(std::string("has a list ") + list + " of what are no objects");
   return value;
 }
 
@@ -144,6 +164,8 @@ Manifest parse_manifest(ByteView document, std::string_view name) {
   check_schema_version(members);
   const Json* config = members.find("config");
   if (!config) members.fail("has no config");
+  // To others it may be the index that it could be, too.
+  if (is_index(members.text("mediaType")) || members.find("manifests")) members.fail("is an index");
   manifest.config = parse_descriptor(*config, name);
   manifest.annotations = members.texts("annotations");
   manifest.artifact_type = members.text("artifactType");

@@ -5,6 +5,8 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include <array>
+
 #define PUZZLEFS_SHA __attribute__((target("sha,sse4.1"), always_inline)) inline
 
 namespace puzzlefs::format {

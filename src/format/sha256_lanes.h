@@ -3,7 +3,6 @@
 // offers no such function.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 

@@ -48,13 +48,9 @@ std::array<Digest, 2> hash_two_blocks(ByteView data) {
 
 }  // namespace
 
-void VerityTree::add(const Digest& block) {
-  add(0, block);
-}
-
 // Appends a digest to the hash block of `level`. A full block is hashed into the level above only
 // when more comes, so that finish() finds something on every level.
-void VerityTree::add(std::size_t level, const Digest& digest) {
+void VerityHasher::Tree::add(std::size_t level, const Digest& digest) {
   if (levels_.size() == level) levels_.emplace_back().reserve(kVerityBlockSize);
   if (levels_[level].size() == kVerityBlockSize) {
     add(level + 1, sha256(levels_[level]));
@@ -64,7 +60,7 @@ void VerityTree::add(std::size_t level, const Digest& digest) {
   levels_[level].insert(levels_[level].end(), bytes.begin(), bytes.end());
 }
 
-Digest VerityTree::finish(std::uint64_t size) {
+Digest VerityHasher::Tree::finish(std::uint64_t size) {
   Digest root;
   Sha256 hash;
   for (std::size_t level = 0; level < levels_.size(); ++level) {

@@ -16,20 +16,6 @@ namespace puzzlefs::format {
 /// A file is hashed in blocks of so many bytes, the last one filled up with zeros.
 inline constexpr std::size_t kVerityBlockSize = 4096;
 
-/// The hash tree above the blocks of a file, holding one block a level. Not thread-safe.
-class VerityTree {
- public:
-  /// The digest of the next block of the file.
-  void add(const Digest& block);
-  /// The fs-verity digest of a file of `size` bytes with the blocks added since the last finish().
-  Digest finish(std::uint64_t size);
-
- private:
-  void add(std::size_t level, const Digest& digest);
-
-  std::vector<Bytes> levels_;  // the unfinished hash block of each
-};
-
 /// Computes the fs-verity digest of a stream in one pass. Not thread-safe; reusable after finish().
 class VerityHasher {
  public:
@@ -40,13 +26,26 @@ class VerityHasher {
   Digest finish();
 
  private:
+  // The hash tree above the blocks, holding one block a level.
+  class Tree {
+   public:
+    void add(const Digest& block) { add(0, block); }
+    // The digest of a file of `size` bytes with the blocks added since the last finish().
+    Digest finish(std::uint64_t size);
+
+   private:
+    void add(std::size_t level, const Digest& digest);
+
+    std::vector<Bytes> levels_;  // the unfinished hash block of each
+  };
+
   void add_whole_blocks(ByteView& data);
   void count(std::size_t hashed);
 
   Sha256 block_;            // the unfinished one
   std::size_t filled_ = 0;  // bytes of it
   std::uint64_t size_ = 0;
-  VerityTree tree_;
+  Tree tree_;
 };
 
 /// What identifies a blob, and what the kernel measures for its file.

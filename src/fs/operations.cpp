@@ -17,6 +17,7 @@
 
 #include "format/error.h"
 #include "fs/read_operation.h"
+#include "fs/user_namespace.h"
 
 namespace puzzlefs::fs {
 namespace {
@@ -142,13 +143,15 @@ void Operations::init(fuse_conn_info& connection) {
   // that is cut into several at once (ASYNC_DIO) cannot be killed.
   constexpr unsigned kUnwanted =
       FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_DIO;
-  // Access control lists hold as in the tree that the image is of, and the kernel keeps them
-  // (POSIX_ACL): otherwise `ls -l` asks for each again, as for all extended attributes.
-  constexpr unsigned kWanted = FUSE_CAP_POSIX_ACL | FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
+  constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS |
                                FUSE_CAP_READDIRPLUS | FUSE_CAP_CACHE_SYMLINKS |
                                FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_SPLICE_WRITE;
+  // Access control lists hold as in the tree that the image is of, and the kernel keeps them:
+  // otherwise `ls -l` asks for each again, as for all extended attributes. In a user namespace it
+  // would refuse each file whose list has somebody who is not known there.
+  const unsigned lists = in_user_namespace() ? 0 : FUSE_CAP_POSIX_ACL;
   connection.want &= ~kUnwanted;
-  connection.want |= connection.capable & kWanted;
+  connection.want |= connection.capable & (kWanted | lists);
   if (options_.max_read != 0) connection.max_read = options_.max_read;
   connection.max_background = kMaxBackground;
   connection.congestion_threshold = kMaxBackground / 4 * 3;

@@ -14,7 +14,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <fstream>
 #include <string_view>
 #include <system_error>
 #include <thread>
@@ -23,6 +22,7 @@
 #include "fs/mount.h"
 #include "fs/mount_options.h"
 #include "fs/unmount.h"
+#include "fs/user_namespace.h"
 
 namespace puzzlefs::fs {
 namespace {
@@ -151,17 +151,6 @@ std::string escape(const stdfs::path& path) {
   return escaped;
 }
 
-/// In a user namespace overlayfs may not write trusted.* attributes, and keeps its own as user.*
-/// (Linux ≥ 5.11).
-bool in_user_namespace() {
-  std::ifstream map("/proc/self/uid_map");
-  std::uint64_t inside = 0;
-  std::uint64_t outside = 0;
-  std::uint64_t count = 0;
-  constexpr std::uint64_t kAll = 0xffffffff;
-  return map >> inside >> outside >> count && !(inside == 0 && outside == 0 && count == kAll);
-}
-
 /// The attributes in which overlayfs keeps its own affairs.
 bool is_of_overlayfs(std::string_view name) {
   return name.starts_with("trusted.overlay.") || name.starts_with("user.overlay.");
@@ -275,6 +264,7 @@ stdfs::path Overlay::lower() const {
 std::string Overlay::mount_data() const {
   auto data = fmt::format("lowerdir={},upperdir={},workdir={}", escape(lower()), escape(upper_),
                           escape(work_));
+  // There overlayfs may not write trusted.* attributes, and keeps its own as user.* (Linux ≥ 5.11).
   if (in_user_namespace()) data += ",userxattr";
   return data;
 }

@@ -6,6 +6,8 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <limits>
 
 #include "format/error.h"
@@ -16,6 +18,7 @@ namespace {
 
 /// Up to here scanning is as fast as searching.
 constexpr std::uint32_t kSmallDirectory = 32;
+constexpr std::chrono::seconds kPause{1};  // until links are counted again
 constexpr blksize_t kBlockSize = 4096;
 constexpr std::uint64_t kStatBlockSize = 512;
 
@@ -146,10 +149,21 @@ std::uint32_t Tree::link_count(const format::Inode& inode) {
   return std::max(least, link_counts().find(inode.number()));
 }
 
-const LinkCounts& Tree::link_counts() {
-  std::call_once(counted_, [this] {
+// What cannot be had now takes long to find out, and everybody asks.
+void Tree::count() {
+  using std::chrono::steady_clock;
+  if (steady_clock::now() < next_count_)
+    throw Error(EIO, "The link counts could not be had just before.");
+  try {
     link_counts_.emplace(count_links_ ? count_links_() : LinkCounts(metadata_));
-  });
+  } catch (...) {
+    next_count_ = steady_clock::now() + kPause;
+    throw;
+  }
+}
+
+const LinkCounts& Tree::link_counts() {
+  std::call_once(counted_, [this] { count(); });
   return *link_counts_;
 }
 

@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -27,7 +28,7 @@ class Tree {
   using CountLinks = std::function<LinkCounts()>;
 
   /// `metadata` must outlive the tree. `count_links` is called at the first use of link counts, and
-  /// again if it throws; without it they are counted.
+  /// again if it throws, at the first use a second later; without it they are counted.
   explicit Tree(const format::Metadata& metadata, CountLinks count_links = {})
       : metadata_(metadata), count_links_(std::move(count_links)) {}
 
@@ -53,13 +54,15 @@ class Tree {
   bool is_sorted(const format::Inode& directory);
   std::uint32_t link_count(const format::Inode& inode);
   const LinkCounts& link_counts();
+  void count();
 
   const format::Metadata& metadata_;
   const CountLinks count_links_;  // may be empty
   std::once_flag counted_;
-  std::optional<LinkCounts> link_counts_;           // constant once counted
-  std::mutex sorted_mutex_;                         // guards sorted_
-  std::unordered_map<std::uint64_t, bool> sorted_;  // by directory, the large ones
+  std::chrono::steady_clock::time_point next_count_{};  // for who is in call_once
+  std::optional<LinkCounts> link_counts_;               // constant once counted
+  std::mutex sorted_mutex_;                             // guards sorted_
+  std::unordered_map<std::uint64_t, bool> sorted_;      // by directory, the large ones
 };
 
 }  // namespace puzzlefs::fs

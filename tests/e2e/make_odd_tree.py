@@ -104,6 +104,9 @@ def add_attributes():
     os.chown("withheld", 0, 3000)
     os.chmod("withheld", 0o600)
     subprocess.check_call(["setfacl", "-m", "u:1000:r,g::-,m::rw", "withheld"])
+    write("open", b"to all")
+    os.chown("open", 3000, 3000)
+    subprocess.check_call(["setfacl", "-m", "u:1000:r", "open"])
     subprocess.check_call(["setfacl", "-m", "u:1000:rwx,d:u:1000:rwx,d:o::-", "passes-on"])
     # After that, so that it must not have what its directory passes on.
     write("passes-on/plain")

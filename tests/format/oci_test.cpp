@@ -85,6 +85,38 @@ TEST(Manifest, HasTheLayersOfTheLastListOfThatName) {
   EXPECT_THROW(parse(manifest("[" + one + "]")), CorruptError);
 }
 
+std::string repeated(std::string_view part, std::size_t size) {
+  std::string text;
+  while (text.size() + part.size() < size) text += part;
+  return text;
+}
+
+// Each would keep the parser busy for hours.
+TEST(Manifest, RefusesSoManyPartsThatReadingThemWouldNotEnd) {
+  constexpr std::size_t kSize = kMaxManifestSize - 1000;
+  const auto layers = "[" + descriptor() + "]";
+  for (const auto& member :
+       {"\"x\":[" + repeated("{},", kSize) + "{}]",
+        "\"x\":{" + repeated("\"a\":{},", kSize) + "\"a\":[]}",
+        "\"layers\":[" + repeated("0,", kSize / 2) + repeated("{},", kSize / 2) + "0]",
+        "\"layers\":[{\"a\":[" + repeated("[],", kSize) + "0]}]"}) {
+    const auto text = R"({"schemaVersion":2,"config":)" + descriptor() + R"(,"layers":)" + layers +
+                      "," + member + "}";
+    EXPECT_THROW(parse(text), CorruptError) << text.substr(0, 300);
+  }
+}
+
+TEST(Manifest, IsNoIndexToo) {
+  EXPECT_THROW(
+      parse(
+          R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","config":)" +
+          descriptor() + R"(,"layers":[]})"),
+      CorruptError);
+  EXPECT_THROW(
+      parse(R"({"schemaVersion":2,"manifests":[],"config":)" + descriptor() + R"(,"layers":[]})"),
+      CorruptError);
+}
+
 TEST(Manifest, RefusesDeepNestingWithoutOverflowingTheStack) {
   EXPECT_THROW(parse(manifest(std::string(1'000'000, '[') + std::string(1'000'000, ']'))),
                CorruptError);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -198,6 +199,18 @@ TEST(TreeLinks, CountTheNamesOfAFileInTheWholeTree) {
                          directory(4, {{2, "c"}, {2, "e"}})}));
   EXPECT_EQ(image.attributes(2).st_nlink, 3U);
   EXPECT_EQ(image.attributes(3).st_nlink, 1U);
+}
+
+TEST(TreeLinks, AreNotCountedAgainRightAfterAFailure) {
+  Image image(one_layer({directory(1, {{2, "a"}}), file(2)}));
+  int times = 0;
+  Tree tree(image.tree().metadata(), [&]() -> LinkCounts {
+    ++times;
+    throw Error(EIO, "It cannot be read.");
+  });
+  EXPECT_THROW(tree.attributes(image.root()), Error);
+  EXPECT_THROW(tree.attributes(image.root()), Error);
+  EXPECT_EQ(times, 1);
 }
 
 TEST(TreeLinks, AreThoseRecordedWhereThereAreAny) {

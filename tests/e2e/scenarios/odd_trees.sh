@@ -39,6 +39,15 @@ for option in "" --compression; do
   rm -r "$work/copy"
 done
 
+step "where those whom access control lists name are unknown, the lists hinder nobody"
+export puzzlefs mnt work
+# shellcheck disable=SC2016  # for the inner shell
+timeout 60 unshare --user --map-root-user --mount bash -euc '
+  "$puzzlefs" mount --cache-dir "$work/cache-inside" "$work/layout:odd" "$mnt"
+  trap "umount \"$mnt\"" EXIT
+  cat "$mnt/attributes/open"; echo' >"$work/inside"
+[[ $(<"$work/inside") == "to all" ]] || fail "another text: $(<"$work/inside")"
+
 step "a delta that deletes most of it"
 "$puzzlefs" build --base-layer odd "$work/tree" "$work/layout:same"
 rm -r "$work"/tree/{modes,names,deep/level-0000/level-0001,links/many-*}
