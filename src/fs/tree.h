@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -58,11 +59,12 @@ class Tree {
 
   const format::Metadata& metadata_;
   const CountLinks count_links_;  // may be empty
-  std::once_flag counted_;
-  std::chrono::steady_clock::time_point next_count_{};  // for who is in call_once
-  std::optional<LinkCounts> link_counts_;               // constant once counted
-  std::mutex sorted_mutex_;                             // guards sorted_
-  std::unordered_map<std::uint64_t, bool> sorted_;      // by directory, the large ones
+  std::mutex count_mutex_;        // guards the next two until counted_ is set
+  std::chrono::steady_clock::time_point next_count_{};
+  std::optional<LinkCounts> link_counts_;
+  std::atomic<bool> counted_{false};
+  std::mutex sorted_mutex_;                         // guards sorted_
+  std::unordered_map<std::uint64_t, bool> sorted_;  // by directory, the large ones
 };
 
 }  // namespace puzzlefs::fs
