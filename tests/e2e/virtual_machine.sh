@@ -87,7 +87,7 @@ make_guest() {
 # comes to its end.
 run_guest() {
   # With other processors and more threads the emulation hangs now and then.
-  timeout 150 qemu-system-x86_64 -machine q35 -accel tcg,thread=single -cpu max,la57=off,-cx16 \
+  timeout 400 qemu-system-x86_64 -machine q35 -accel tcg,thread=single -cpu max,la57=off,-cx16 \
     -smp 1 -m 512 -nographic -no-reboot -nic none \
     -kernel "$kernel_store/boot/vmlinuz-$(kernel_version)" -initrd "$work/initrd.img" \
     -drive "file=$1,format=raw,if=virtio,cache=unsafe" \
