@@ -45,10 +45,8 @@ function(puzzlefs_test name)
   add_executable(${name} ${TEST_SOURCES})
   target_link_libraries(${name} PRIVATE ${TEST_LINKS} GTest::gmock_main puzzlefs_options)
   target_compile_definitions(${name} PRIVATE PUZZLEFS_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")
-  # Compiling a test with sanitizers takes much longer than running it.
-  if(PUZZLEFS_SANITIZE)
-    target_compile_options(${name} PRIVATE -O0)
-  endif()
+  # Compiling a test takes much longer than running it.
+  target_compile_options(${name} PRIVATE -O0)
   puzzlefs_precompile(${name} <gmock/gmock.h> <gtest/gtest.h>)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 300)
 endfunction()

@@ -1,6 +1,7 @@
 // Programs that are told to stop while they read.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +29,14 @@ class InterruptedRead : public testing::Test {
   }
   void TearDown() override {
     for (const auto& chunk : chunks_) image_.source().let_go(chunk.blob);
+    take_late_interrupts();
+  }
+  /// libfuse puts aside an interrupt that it reads after the answer to its request. Each further
+  /// request takes one away; those that are there at the session's end are never freed, as the leak
+  /// sanitizer finds.
+  void take_late_interrupts() const {
+    struct statfs ignored {};
+    for (int i = 0; i < 5; ++i) ::statfs(image_.path().c_str(), &ignored);
   }
 
   /// Files "0" to `count` - 1, each of one chunk, which waits for the test.

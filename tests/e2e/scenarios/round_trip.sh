@@ -8,7 +8,7 @@ digest_of() {
 }
 
 size=$(du -s --apparent-size --block-size=1M "$rootfs" | cut -f 1)
-((size >= 150)) || fail "the tree has only $size MiB"
+[[ $rootfs == *.small ]] || ((size >= 150)) || fail "the tree has only $size MiB"
 
 step "mounted from a registry"
 start_full_registry
