@@ -18,12 +18,22 @@ if(PUZZLEFS_SANITIZE)
   endif()
 endif()
 
+# puzzlefs_test_options: what tests are compiled with beside it. Compiling them takes much longer than
+# running them, so nothing is optimised, and checks of undefined behaviour, which take a third of that
+# time, are for what they test.
+add_library(puzzlefs_test_options INTERFACE)
+target_compile_options(puzzlefs_test_options INTERFACE -O0 -g1)
+if(PUZZLEFS_SANITIZE MATCHES "undefined")
+  target_compile_options(puzzlefs_test_options INTERFACE -fno-sanitize=undefined)
+endif()
+
 # puzzlefs_precompile(TARGET [HEADER…]): compiles the headers that most files include once for all files
-# of the target. Every file still includes what it uses: the preset "release" shows it, which does without.
+# of the target. Every file still includes what it uses: the preset "release" shows it, which does without
+# (but for tests, for the sake of time).
 function(puzzlefs_precompile target)
   target_precompile_headers(${target} PRIVATE <algorithm> <chrono> <filesystem> <functional> <memory>
     <mutex> <optional> <string> <unordered_map> <unordered_set> <vector> ${ARGN})
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT CMAKE_DISABLE_PRECOMPILE_HEADERS)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${target} PRIVATE -fpch-preprocess)  # ccache's manual, "Precompiled headers"
   endif()
 endfunction()
@@ -43,10 +53,10 @@ endfunction()
 function(puzzlefs_test name)
   cmake_parse_arguments(TEST "" "" "SOURCES;LINKS" ${ARGN})
   add_executable(${name} ${TEST_SOURCES})
-  target_link_libraries(${name} PRIVATE ${TEST_LINKS} GTest::gmock_main puzzlefs_options)
+  target_link_libraries(${name} PRIVATE ${TEST_LINKS} GTest::gmock_main puzzlefs_options
+    puzzlefs_test_options)
   target_compile_definitions(${name} PRIVATE PUZZLEFS_FIXTURES="${PROJECT_SOURCE_DIR}/tests/fixtures")
-  # Compiling a test takes much longer than running it.
-  target_compile_options(${name} PRIVATE -O0)
+  set_target_properties(${name} PROPERTIES DISABLE_PRECOMPILE_HEADERS OFF)
   puzzlefs_precompile(${name} <gmock/gmock.h> <gtest/gtest.h>)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 300)
 endfunction()
