@@ -33,7 +33,8 @@ endif()
 function(puzzlefs_precompile target)
   target_precompile_headers(${target} PRIVATE <algorithm> <chrono> <filesystem> <functional> <memory>
     <mutex> <optional> <string> <unordered_map> <unordered_set> <vector> ${ARGN})
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  get_target_property(disabled ${target} DISABLE_PRECOMPILE_HEADERS)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT disabled)
     target_compile_options(${target} PRIVATE -fpch-preprocess)  # ccache's manual, "Precompiled headers"
   endif()
 endfunction()

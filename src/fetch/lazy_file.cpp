@@ -1,6 +1,7 @@
 // The memory is reserved first, and must not be accessed. A part of it is read and hashed elsewhere
-// and then moved to where it belongs, so that no other thread sees it before. Parts are so large
-// that one costs little beside its hash, and so many at most that the kernel bears as many
+// and then moved to where it belongs, so that no other thread sees it before. One that is given
+// back is reserved again in one step: who reads it meanwhile sees it, or touches it anew. Parts are
+// so large that one costs little beside its hash, and so many at most that the kernel bears as many
 // mappings. The leaves that verify a part are read with it; where these are not right they are made
 // anew from the file, so that a damaged tree costs time and nothing else.
 #include "fetch/lazy_file.h"
@@ -22,9 +23,9 @@
 namespace puzzlefs::fetch {
 namespace {
 
-constexpr std::size_t kLeastPart = 64 << 10;
+constexpr std::size_t kLeastPart = 8 << 10;
 // The kernel has 65,530 for a process (vm.max_map_count), and each part may divide one in three.
-constexpr std::size_t kMostParts = 8192;
+constexpr std::size_t kMostParts = 16384;
 constexpr auto kBlock = format::kVerityBlockSize;
 static_assert(kMaxBlobSize / kMostParts <= VerityTree::kLeaves * kBlock,
               "a part is verified by one hash block");
@@ -72,6 +73,7 @@ LazyFile::LazyFile(FileDescriptor file, std::uint64_t size, VerityTree tree)
                                    tree_.hash_block_count()));
   }
   here_.resize((size + part_size_ - 1) / part_size_);
+  kept_.reserve(kMostInMemory / part_size_);  // fill() must not allocate
   void* const start = ::mmap(nullptr, here_.size() * part_size_, PROT_NONE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start == MAP_FAILED) throw_errno(fmt::format("reserve {} bytes of address space", size));
@@ -97,8 +99,23 @@ bool LazyFile::fill(std::byte* address) noexcept {
   const auto part = static_cast<std::size_t>(address - bytes_.data()) / part_size_;
   const std::lock_guard lock(mutex_);
   if (here_[part]) return true;  // another thread was faster
-  here_[part] = read(part);
-  return here_[part] || show_zeros(part);
+  if (!read(part)) return show_zeros(part);
+  keep(part);
+  return true;
+}
+
+void LazyFile::keep(std::size_t part) {
+  here_[part] = true;
+  if (kept_.size() < kept_.capacity()) return kept_.push_back(part);
+  give_back(std::exchange(kept_[oldest_], part));
+  oldest_ = (oldest_ + 1) % kept_.size();
+}
+
+void LazyFile::give_back(std::size_t part) {
+  const bool is_given =
+      ::mmap(start_of(part), part_size_, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+  here_[part] = !is_given;  // and stays for good where it cannot be
 }
 
 bool LazyFile::read(std::size_t part) {
@@ -123,11 +140,16 @@ bool LazyFile::is_right(std::size_t part, const std::byte* buffer) {
   const auto first = part * part_size_ / kBlock;
   const auto end = std::min(first + part_size_ / kBlock, format::verity_block_count(bytes_.size()));
   if (!find_leaves(first / VerityTree::kLeaves)) return false;
-  for (auto block = first; block < end; ++block) {
-    hash_.update({buffer + (block - first) * kBlock, kBlock});
-    if (hash_.finish() != leaves_[block % VerityTree::kLeaves]) return false;
+  const auto bytes_of = [&](std::size_t block) {
+    return ByteView(buffer + (block - first) * kBlock, kBlock);
+  };
+  const auto leaf_of = [&](std::size_t block) { return leaves_[block % VerityTree::kLeaves]; };
+  auto block = first;
+  for (; block + 1 < end; block += 2) {
+    const auto hashes = format::sha256_of_both(bytes_of(block), bytes_of(block + 1));
+    if (hashes[0] != leaf_of(block) || hashes[1] != leaf_of(block + 1)) return false;
   }
-  return true;
+  return block == end || format::sha256(bytes_of(block)) == leaf_of(block);
 }
 
 /// They are in leaves_ then.
@@ -147,8 +169,7 @@ bool LazyFile::hash_leaves(std::size_t hash_block) {
   for (auto block = first; block < end; ++block) {
     std::array<std::byte, kBlock> bytes{};
     if (!read_at(block * kBlock, bytes)) return false;
-    hash_.update(bytes);
-    leaves_[block - first] = hash_.finish();
+    leaves_[block - first] = format::sha256(bytes);
   }
   return true;
 }

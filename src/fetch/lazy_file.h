@@ -19,11 +19,16 @@
 namespace puzzlefs::fetch {
 
 /// Memory that looks as if the file had been read into it. What is read is verified against the
-/// file's fs-verity tree, and cannot change any more. What is not right there, or cannot be read,
-/// shows as zeros, and state() is odd from before the first such byte is seen. Thread-safe. A
-/// system call that is given bytes of which none was touched before answers EFAULT.
+/// file's fs-verity tree, each time that it is: at most kMostInMemory is kept, that which was read
+/// last. What is not right, or cannot be read, shows as zeros, and state() is odd from before the
+/// first such byte is seen. Thread-safe. Give system calls copies of the bytes: they answer EFAULT
+/// to what is not in memory.
 class LazyFile : private PageSource {
  public:
+  /// The metadata of some 80,000 inodes. What is larger is seldom needed as a whole, and would stay
+  /// for as long as its mount.
+  static constexpr std::size_t kMostInMemory = 8 << 20;
+
   /// `tree` is that of the `size` bytes that the file should have. Throws Error if there is no
   /// address space.
   LazyFile(FileDescriptor file, std::uint64_t size, VerityTree tree);
@@ -42,6 +47,8 @@ class LazyFile : private PageSource {
  private:
   bool fill(std::byte* address) noexcept override;
   bool read(std::size_t part);
+  void keep(std::size_t part);
+  void give_back(std::size_t part);
   bool show_zeros(std::size_t part);
   bool read_at(std::uint64_t offset, std::span<std::byte> bytes);
   bool is_right(std::size_t part, const std::byte* buffer);
@@ -55,11 +62,12 @@ class LazyFile : private PageSource {
 
   mutable std::mutex mutex_;  // guards all below
   FileDescriptor file_;
-  std::vector<bool> here_;  // by part
+  std::vector<bool> here_;         // by part
+  std::vector<std::size_t> kept_;  // of these as many as may be, in a ring
+  std::size_t oldest_ = 0;         // the place in it, once it is full
   VerityTree tree_;
   std::optional<std::size_t> hash_block_;  // whose leaves are these:
   VerityTree::Leaves leaves_{};
-  format::Sha256 hash_;
 };
 
 }  // namespace puzzlefs::fetch

@@ -273,7 +273,8 @@ void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name,
   for (std::uint32_t i = 0; i < file.xattr_count(); ++i) {
     const auto xattr = file.xattr(i);
     if (xattr.key == name) {
-      reply_sized(request, as_text(xattr.value), size);
+      // A copy: see LazyFile.
+      reply_sized(request, std::string(as_text(xattr.value)), size);
       return;
     }
   }

@@ -2,7 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <span>
@@ -19,18 +22,20 @@
 namespace puzzlefs::fetch {
 namespace {
 
-constexpr std::size_t kPart = 64 << 10;
+constexpr std::size_t kPart = 8 << 10;
 constexpr std::size_t kOfHashBlock = 128 * 4096;  // bytes that one block of leaves is of
 constexpr std::size_t kHashBlock = 4096;
 
+std::string make_content(std::size_t size) {
+  std::string content;
+  while (content.size() < size) content += std::to_string(content.size()) + " ";
+  return content;
+}
+
 class LazyFileTest : public ::testing::Test {
  protected:
-  static std::string make_content() {
-    std::string content;
-    while (content.size() < kOfHashBlock + 5 * kPart + 777)
-      content += std::to_string(content.size()) + " ";
-    return content;
-  }
+  explicit LazyFileTest(std::string content = make_content(kOfHashBlock + 5 * kPart + 777))
+      : content_(std::move(content)) {}
   std::filesystem::path write(const std::string& name, std::string_view content) const {
     auto path = temp_ / name;
     std::ofstream(path, std::ios::binary) << content;
@@ -53,7 +58,7 @@ class LazyFileTest : public ::testing::Test {
   }
 
   test::TempDir temp_;
-  const std::string content_ = make_content();
+  const std::string content_;
   const std::filesystem::path path_ = write("file", content_);
   const VerityTrees trees_{temp_ / "trees"};
   const format::Digest key_ = format::sha256(as_bytes(content_));
@@ -204,6 +209,61 @@ TEST_F(LazyFileTest, ThreadsSeeTheSame) {
   readers.reserve(8);
   for (int i = 0; i < 8; ++i) {
     readers.emplace_back([&] { EXPECT_EQ(as_text(file.bytes()), content_); });
+  }
+  for (auto& reader : readers) reader.join();
+  EXPECT_EQ(file.state(), 0);
+}
+
+/// A file larger than what may be in memory of it.
+class LargeLazyFileTest : public LazyFileTest {
+ protected:
+  LargeLazyFileTest() : LazyFileTest(make_content(3 * LazyFile::kMostInMemory)) {}
+
+  static std::size_t in_memory(const LazyFile& file) {
+    constexpr std::size_t kPage = 4096;
+    std::vector<unsigned char> pages((file.bytes().size() + kPage - 1) / kPage);
+    auto* const start = const_cast<std::byte*>(file.bytes().data());
+    EXPECT_EQ(::mincore(start, file.bytes().size(), pages.data()), 0);
+    return kPage * static_cast<std::size_t>(std::ranges::count_if(
+                       pages, [](unsigned char page) { return (page & 1U) != 0; }));
+  }
+};
+
+TEST_F(LargeLazyFileTest, IsInMemoryOnlyAsFarAsItMayBe) {
+  const auto file = open(path_);
+  EXPECT_EQ(in_memory(file), 0);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(as_text(file.bytes()) == content_);
+    EXPECT_LE(in_memory(file), LazyFile::kMostInMemory);
+    EXPECT_GT(in_memory(file), LazyFile::kMostInMemory - kPart);  // the file ends within a part
+  }
+  EXPECT_EQ(file.state(), 0);
+}
+
+TEST_F(LargeLazyFileTest, WhatIsReadAgainIsVerifiedAgain) {
+  auto file = open(path_);
+  EXPECT_TRUE(as_text(file.bytes()) == content_);
+  overwrite(path_, 0, "##");
+  EXPECT_EQ(at(file, content_.size() - 1), content_.back()) << "still in memory";
+  EXPECT_EQ(file.state(), 0);
+  EXPECT_EQ(at(file, 0), '\0');
+  EXPECT_EQ(file.state(), 1);
+  file.replace(open_regular_file(write("right", content_)));
+  EXPECT_TRUE(as_text(file.bytes()) == content_);
+  EXPECT_EQ(file.state(), 2);
+}
+
+TEST_F(LargeLazyFileTest, ThreadsSeeTheSameWhileItComesAndGoes) {
+  const auto file = open(path_);
+  std::vector<std::thread> readers;
+  for (std::size_t reader = 0; reader < 4; ++reader) {
+    readers.emplace_back([&, reader] {
+      const auto bytes = as_text(file.bytes());
+      const auto half = content_.size() / 2;
+      const auto start = reader % 2 * half;
+      EXPECT_TRUE(bytes.substr(start) == std::string_view(content_).substr(start));
+      EXPECT_TRUE(bytes.substr(0, half) == std::string_view(content_).substr(0, half));
+    });
   }
   for (auto& reader : readers) reader.join();
   EXPECT_EQ(file.state(), 0);
