@@ -245,7 +245,7 @@ std::shared_ptr<const format::Metadata> Image::metadata_to_walk() const {
   try {
     again = metadata_blob_->again();
   } catch (const Error& error) {
-    spdlog::debug("The walk leaves the metadata in memory: {}", error.what());
+    spdlog::debug("The walk uses the memory of the metadata: {}", error.what());
   }
   if (!again) return {std::shared_ptr<void>(), metadata_.get()};
   const auto walkable = std::make_shared<Walkable>(std::move(*again));

@@ -112,10 +112,10 @@ void LazyFile::keep(std::size_t part) {
 }
 
 void LazyFile::give_back(std::size_t part) {
-  const bool is_given =
-      ::mmap(start_of(part), part_size_, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
-  here_[part] = !is_given;  // and stays for good where it cannot be
+  // If this fails it stays, and nobody asks for it again.
+  ::mmap(start_of(part), part_size_, PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  here_[part] = false;
 }
 
 bool LazyFile::read(std::size_t part) {

@@ -43,38 +43,6 @@ std::string place(std::uint64_t inode) {
                      ".");
 }
 
-// Between two states that are the same and even nothing but the blob's own bytes was seen.
-class Look {
- public:
-  explicit Look(const BlobWatch& watch) : watch_(watch), before_(state()) {}
-
-  // Whether what was seen since the construction counts.
-  bool was_right() const {
-    if (watch_.state == nullptr) return true;
-    const auto now = state();
-    if (is_odd(now)) watch_.on_damage();
-    return now == before_ && !is_odd(now);
-  }
-
- private:
-  static bool is_odd(std::uint64_t state) { return (state & 1) != 0; }
-
-  // What was read before must not be read afterwards: hence a fence, which g++ does not have for
-  // its thread sanitizer.
-  std::uint64_t state() const {
-    if (watch_.state == nullptr) return 0;
-#ifdef __SANITIZE_THREAD__
-    std::atomic_signal_fence(std::memory_order_acquire);
-#else
-    std::atomic_thread_fence(std::memory_order_acquire);
-#endif
-    return watch_.state->load();
-  }
-
-  const BlobWatch& watch_;
-  const std::uint64_t before_;
-};
-
 // Runs `read` and gives Cap'n Proto's complaints about malformed pointers as ours. If what was read
 // could not be had, that is the complaint, whatever came of it. `where` is an inode's number or a
 // text, made into words only when needed.
@@ -93,8 +61,7 @@ auto read_checked(const BlobWatch& watch, const Where& where, Read&& read) {
   }
 }
 
-// Looks at every page, so that one that cannot be had is noticed now and not by who uses the view:
-// that may be the kernel.
+// Looks at every page, so that one that cannot be had is noticed now and not by who uses the view.
 void touch(ByteView bytes) {
   constexpr std::size_t kPageSize = 4096;
   const volatile std::byte* const start = bytes.data();
@@ -321,6 +288,26 @@ Xattr Inode::xattr(std::uint32_t index) const {
 template <class Where, class Read>
 auto Metadata::checked(const Where& where, Read&& read) const {
   return read_checked(watch_, where, std::forward<Read>(read));
+}
+
+bool Look::was_right() const {
+  if (watch_->state == nullptr) return true;
+  const auto is_odd = [](std::uint64_t state) { return (state & 1) != 0; };
+  const auto now = state();
+  if (is_odd(now)) watch_->on_damage();
+  return now == before_ && !is_odd(now);
+}
+
+/// What was read before must not be read afterwards: hence a fence, which g++ does not have for its
+/// thread sanitizer.
+std::uint64_t Look::state() const {
+  if (watch_->state == nullptr) return 0;
+#ifdef __SANITIZE_THREAD__
+  std::atomic_signal_fence(std::memory_order_acquire);
+#else
+  std::atomic_thread_fence(std::memory_order_acquire);
+#endif
+  return watch_->state->load();
 }
 
 Metadata::Metadata(ByteView blob, BlobWatch watch) : blob_(blob), watch_(std::move(watch)) {

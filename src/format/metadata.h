@@ -119,6 +119,22 @@ struct BlobWatch {
 
 class Metadata;
 
+/// Between two states that are the same and even nothing but the blob's own bytes was seen.
+class Look {
+ public:
+  /// `watch` must outlive it.
+  explicit Look(const BlobWatch& watch) : watch_(&watch), before_(state()) {}
+
+  /// Whether what was seen since the construction counts. Throws what is wrong if it cannot be had.
+  bool was_right() const;
+
+ private:
+  std::uint64_t state() const;
+
+  const BlobWatch* watch_;
+  std::uint64_t before_;
+};
+
 /// One inode. A view, cheap to copy; lives as long as its Metadata. Thread-safe.
 class Inode {
  public:
@@ -192,6 +208,11 @@ class Metadata {
   std::optional<Inode> find(InodeNumber number) const;
   /// As find(), but an inode that does not exist throws CorruptError.
   Inode get(InodeNumber number) const;
+
+  /// For those who use names or values that were found: they are views of the blob, of which a part
+  /// can be read again meanwhile, and not be right then. What they made of them counts only if the
+  /// look, begun before, was_right().
+  Look look() const { return Look(watch_); }
 
   /// Layers, the topmost first, for those who must see all inodes (deltas, link counts).
   std::uint32_t layer_count() const;

@@ -56,6 +56,13 @@ void reply_live(fuse_req_t request, std::string_view data, std::size_t size) {
   }
 }
 
+/// Before the reply, if names or values are in it. Throws Error.
+void check(const format::Look& look) {
+  if (!look.was_right()) {
+    throw UnavailableError("A part of the image's metadata was damaged while it was looked at.");
+  }
+}
+
 /// Replies with bytes of the file's whole file, which do not pass through this process (splice).
 /// Throws Error, and has not replied then.
 void reply_from(fuse_req_t request, const SharedFile& file, std::size_t size, off_t offset) {
@@ -163,7 +170,9 @@ void Operations::init(fuse_conn_info& connection) {
 }
 
 void Operations::lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  const auto look = tree_.metadata().look();
   const auto found = tree_.lookup(inode(parent), name);
+  check(look);
   if (!found) {
     fuse_entry_param absent{};  // node 0: the kernel remembers that there is no such name
     absent.entry_timeout = kForever;
@@ -180,7 +189,10 @@ void Operations::getattr(fuse_req_t request, fuse_ino_t node) {
 }
 
 void Operations::readlink(fuse_req_t request, fuse_ino_t node) {
-  fuse_reply_readlink(request, std::string(inode(node).symlink_target()).c_str());
+  const auto look = tree_.metadata().look();
+  const std::string target(inode(node).symlink_target());
+  check(look);
+  fuse_reply_readlink(request, target.c_str());
 }
 
 void Operations::open(fuse_req_t request, fuse_ino_t node, const fuse_file_info& info) {
@@ -239,6 +251,7 @@ void Operations::opendir(fuse_req_t request, const fuse_file_info& info) {
 
 void Operations::readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset,
                          bool plus) {
+  const auto look = tree_.metadata().look();
   const auto directory = inode(node);
   const auto end = kFirstEntry + directory.entry_count();
   Listing listing(request, size, plus);
@@ -256,6 +269,7 @@ void Operations::readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, 
                             : bare_entry(format::to_integer(number), type_bits(child->type()));
     if (!listing.add(name, entry, position + 1)) break;
   }
+  check(look);
   listing.reply();
 }
 
@@ -269,15 +283,18 @@ fuse_entry_param Operations::listed_entry(const format::Inode& inode) {
 }
 
 void Operations::getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size) {
+  const auto look = tree_.metadata().look();
   const auto file = inode(node);
   for (std::uint32_t i = 0; i < file.xattr_count(); ++i) {
     const auto xattr = file.xattr(i);
-    if (xattr.key == name) {
-      // A copy: see LazyFile.
-      reply_sized(request, std::string(as_text(xattr.value)), size);
-      return;
-    }
+    if (xattr.key != name) continue;
+    const auto value = as_text(xattr.value);
+    // The kernel could not have a view of a LazyFile filled.
+    const std::string copy(value.size() <= size ? value : std::string_view());
+    check(look);
+    return reply_sized(request, value.size() <= size ? copy : value, size);
   }
+  check(look);
   const auto live = node == FUSE_ROOT_ID ? root_xattrs_.find(name) : root_xattrs_.end();
   if (live == root_xattrs_.end()) {
     fuse_reply_err(request, ENODATA);
@@ -291,6 +308,7 @@ void Operations::add_root_xattr(const std::string& name, const std::string& valu
 }
 
 void Operations::listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size) {
+  const auto look = tree_.metadata().look();
   const auto file = inode(node);
   std::string names;
   for (std::uint32_t i = 0; i < file.xattr_count(); ++i) {
@@ -301,6 +319,7 @@ void Operations::listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size
       return;
     }
   }
+  check(look);
   reply_sized(request, names, size);
 }
 

@@ -109,10 +109,12 @@ bool Tree::is_sorted(const format::Inode& directory) {
     const std::lock_guard lock(sorted_mutex_);
     if (const auto known = sorted_.find(number); known != sorted_.end()) return known->second;
   }
+  const auto look = metadata_.look();
   bool ascending = true;
   for (std::uint32_t i = 1; ascending && i < directory.entry_count(); ++i) {
     ascending = directory.entry(i - 1).name < directory.entry(i).name;
   }
+  if (!look.was_right()) return false;  // the caller looks too
   const std::lock_guard lock(sorted_mutex_);
   sorted_.emplace(number, ascending);
   return ascending;

@@ -26,8 +26,18 @@ if ((EUID != 0)); then
 fi
 
 has_plenty_of_memory() { (($(df --output=avail --block-size=1G /dev/shm | tail -n 1) >= 8)); }
+# It may be mounted without devices, and Linux before 6.6 has no attributes of users there.
+memory_takes_all() {
+  local probe
+  probe=$(mktemp -d /dev/shm/puzzlefs-e2e.XXXXXX)
+  mknod "$probe/null" c 1 3 && : 2>/dev/null >"$probe/null" &&
+    setfattr -n user.probe -v x "$probe" 2>/dev/null
+  local takes=$?
+  rm -rf "$probe"
+  return "$takes"
+}
 scratch=${TMPDIR:-/tmp}
-if [[ -n ${E2E_IN_MEMORY:-} ]] && has_plenty_of_memory; then scratch=/dev/shm; fi
+if [[ -n ${E2E_IN_MEMORY:-} ]] && has_plenty_of_memory && memory_takes_all; then scratch=/dev/shm; fi
 work=$(mktemp -d "$scratch/puzzlefs-e2e.XXXXXX")
 readonly work
 readonly cache=$work/cache

@@ -244,6 +244,7 @@ TEST_F(LargeLazyFileTest, WhatIsReadAgainIsVerifiedAgain) {
   auto file = open(path_);
   EXPECT_TRUE(as_text(file.bytes()) == content_);
   overwrite(path_, 0, "##");
+  overwrite(path_, content_.size() - 1);
   EXPECT_EQ(at(file, content_.size() - 1), content_.back()) << "still in memory";
   EXPECT_EQ(file.state(), 0);
   EXPECT_EQ(at(file, 0), '\0');
