@@ -74,6 +74,9 @@ same_names() {
   cmp "$work/listing" "$work/actual.listing" || fail "$1 differs"
 }
 
+# resident KIND: KiB of the daemon, as /proc names them.
+resident() { awk -v kind="$1:" '$1 == kind { print $2 }' "/proc/$(daemon_pid)/status"; }
+
 is_listed() {
   list_names "$mnt" >"$work/actual.listing" 2>/dev/null && cmp -s "$work/listing" "$work/actual.listing"
 }
@@ -113,8 +116,7 @@ kept=$(find "$cache/blobs" -type f -size +4M)
 printf '#######' | dd of="$kept" bs=1 seek=$(($(stat -c %s "$kept") * 9 / 10)) conv=notrunc status=none
 mount_image "$work/layout:packed"
 [[ -e "$mnt/a file with a name of usual length 0" ]] || fail "the first file is not found"
-resident=$(awk '$1 == "VmRSS:" { print $2 }' "/proc/$(daemon_pid)/status")
-((resident < 20 << 10)) || fail "the daemon has $resident KiB in memory"
+(($(resident VmRSS) < 20 << 10)) || fail "the daemon has $(resident VmRSS) KiB in memory"
 if find "/proc/$(daemon_pid)/fd" -lname '*data.mdb' | grep .; then fail "an image of a layout opened the index of names"; fi
 ! list_names "$mnt" >/dev/null 2>"$work/said" || fail "damaged metadata is believed"
 grep -q 'Input/output error' "$work/said" || fail "no error: $(<"$work/said")"
@@ -128,6 +130,8 @@ cp "$tree" "$work/tree"
 for place in 0 $(($(stat -c %s "$tree") / 2)) $(($(stat -c %s "$tree") - 7)); do
   printf '#######' | dd of="$tree" bs=1 seek="$place" conv=notrunc status=none
   mount_image "$work/layout:packed"
+  find "$mnt" -ls >"$work/listed"
+  (($(resident RssAnon) < 12 << 10)) || fail "the daemon keeps $(resident RssAnon) KiB of what was looked at"
   same_names "$mnt"
   unmount
   wait_until no_daemon
