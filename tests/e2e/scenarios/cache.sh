@@ -17,11 +17,12 @@ json_of() {
   cache_command "$1" --format json | jq -r "$2"
 }
 
-# Writes how many bytes of disk the blobs take up to a file, again and again until "$1.stop" appears.
+# Writes how many bytes of disk the blobs and the files made of them take up to a file, again and again
+# until "$1.stop" appears.
 sample_size() {
   while [[ ! -e $1.stop ]]; do
     # Files go while it counts.
-    du -s --block-size=1 "$cache/blobs" 2>/dev/null | cut -f 1 >>"$1" || true
+    du -cs --block-size=1 "$cache/blobs" "$cache/files" 2>/dev/null | tail -n 1 | cut -f 1 >>"$1" || true
     sleep 0.2
   done
 }
