@@ -1,6 +1,6 @@
 // Lookups and attributes. In a packed image directories are sorted by name. In version 3 nothing
 // says so, though this project and the Rust puzzlefs sort them, which is why a large one is
-// examined once.
+// examined once, when it seems to lack a name.
 #include "fs/tree.h"
 
 #include <sys/sysmacros.h>
@@ -53,6 +53,36 @@ Tree::Totals packed_totals(const format::Metadata& metadata) {
   return totals;
 }
 
+std::optional<format::Inode> scan(const format::Metadata& metadata, const format::Inode& directory,
+                                  std::string_view name) {
+  const auto count = directory.entry_count();
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const auto entry = directory.entry(i);
+    if (entry.name != name) continue;
+    // A whiteout may stand beside a live entry of the same name.
+    if (auto inode = metadata.find(entry.ino)) return inode;
+  }
+  return std::nullopt;
+}
+
+/// Of a directory that is not sorted it may miss some.
+std::optional<format::Inode> search(const format::Metadata& metadata,
+                                    const format::Inode& directory, std::string_view name) {
+  std::uint32_t low = 0;
+  std::uint32_t high = directory.entry_count();
+  while (low < high) {
+    const auto middle = low + (high - low) / 2;
+    const auto entry = directory.entry(middle);
+    if (entry.name == name) return metadata.find(entry.ino);
+    if (entry.name < name) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 mode_t type_bits(format::FileType type) {
@@ -77,29 +107,12 @@ mode_t type_bits(format::FileType type) {
 }
 
 std::optional<format::Inode> Tree::lookup(const format::Inode& directory, std::string_view name) {
-  const auto count = directory.entry_count();
-  if (count <= kSmallDirectory || !is_sorted(directory)) {
-    for (std::uint32_t i = 0; i < count; ++i) {
-      const auto entry = directory.entry(i);
-      if (entry.name != name) continue;
-      // A whiteout may stand beside a live entry of the same name.
-      if (auto inode = metadata_.find(entry.ino)) return inode;
-    }
-    return std::nullopt;
+  if (directory.entry_count() > kSmallDirectory) {
+    // What is found is right in any case.
+    if (auto found = search(metadata_, directory, name)) return found;
+    if (is_sorted(directory)) return std::nullopt;
   }
-  std::uint32_t low = 0;
-  std::uint32_t high = count;
-  while (low < high) {
-    const auto middle = low + (high - low) / 2;
-    const auto entry = directory.entry(middle);
-    if (entry.name == name) return metadata_.find(entry.ino);
-    if (entry.name < name) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return std::nullopt;
+  return scan(metadata_, directory, name);
 }
 
 bool Tree::is_sorted(const format::Inode& directory) {
