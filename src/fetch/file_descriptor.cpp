@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -119,6 +120,26 @@ bool try_read_at(const FileDescriptor& file, std::uint64_t offset,
     offset += static_cast<std::uint64_t>(got);
   }
   return true;
+}
+
+bool try_write_at(const FileDescriptor& file, std::uint64_t offset, ByteView bytes) noexcept {
+  while (!bytes.empty()) {
+    const auto put = ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+    offset += static_cast<std::uint64_t>(put);
+  }
+  return true;
+}
+
+FileDescriptor make_memory_file() {
+  // MFD_NOEXEC_SEAL, which Linux has, and may insist on, since 6.3; glibc names it later.
+  constexpr unsigned kNotExecutable = 8;
+  FileDescriptor file(::memfd_create("puzzlefs", MFD_CLOEXEC | kNotExecutable));
+  if (!file && errno == EINVAL) file = FileDescriptor(::memfd_create("puzzlefs", MFD_CLOEXEC));
+  if (!file) throw_errno("make a file in memory");
+  return file;
 }
 
 void write_file_atomically(const std::filesystem::path& path,

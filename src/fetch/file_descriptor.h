@@ -56,6 +56,12 @@ void read_at(const FileDescriptor& file, std::uint64_t offset, std::span<std::by
 bool try_read_at(const FileDescriptor& file, std::uint64_t offset,
                  std::span<std::byte> bytes) noexcept;
 
+/// False if `bytes` cannot all be written at `offset`. Takes no memory.
+bool try_write_at(const FileDescriptor& file, std::uint64_t offset, ByteView bytes) noexcept;
+
+/// An empty file in memory that has no name. Throws Error.
+FileDescriptor make_memory_file();
+
 /// Whether a file is on the disk, and not only in the kernel's memory, when writing it returns.
 enum class Durability { kNone, kFlushed };
 

@@ -4,7 +4,6 @@
 
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -26,15 +25,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kPause{5};
 
 FileDescriptor file_in_memory(const Bytes& bytes) {
-  FileDescriptor file(::memfd_create("repaired", MFD_CLOEXEC));
-  if (!file) throw_errno("make a file in memory");
-  ByteView rest = bytes;
-  while (!rest.empty()) {
-    const auto count = ::write(file.get(), rest.data(), rest.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw_errno("write a file in memory");
-    rest = rest.subspan(static_cast<std::size_t>(count));
-  }
+  auto file = make_memory_file();
+  if (!try_write_at(file, 0, bytes)) throw_errno("write a file in memory");
   return file;
 }
 

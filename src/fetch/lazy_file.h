@@ -19,10 +19,11 @@
 namespace puzzlefs::fetch {
 
 /// Memory that looks as if the file had been read into it. What is read is verified against the
-/// file's fs-verity tree, each time that it is: at most kMostInMemory is kept, that which was read
-/// last. What is not right, or cannot be read, shows as zeros, and state() is odd from before the
-/// first such byte is seen. Thread-safe. Give system calls copies of the bytes: they answer EFAULT
-/// to what is not in memory.
+/// file's fs-verity tree, each time that it is: what would become more than kMostInMemory is given
+/// back, all at once. What is not right, or cannot be read, shows as zeros, and state() is odd from
+/// before the first such byte is seen. Thread-safe, but not for both sides of a fork, which would
+/// share what is kept. Give system calls copies of the bytes: they answer EFAULT to what is not in
+/// memory.
 class LazyFile : private PageSource {
  public:
   /// The metadata of some 80,000 inodes. What is larger is seldom needed as a whole, and would stay
@@ -47,13 +48,12 @@ class LazyFile : private PageSource {
  private:
   bool fill(std::byte* address) noexcept override;
   bool read(std::size_t part);
-  void keep(std::size_t part);
-  void give_back(std::size_t part);
+  bool keep(std::size_t part);
+  bool give_all_back();
   bool show_zeros(std::size_t part);
-  bool read_at(std::uint64_t offset, std::span<std::byte> bytes);
-  bool is_right(std::size_t part, const std::byte* buffer);
-  bool find_leaves(std::size_t hash_block);
-  bool hash_leaves(std::size_t hash_block);
+  bool is_right(std::size_t part);
+  const VerityTree::Leaves* find_leaves(std::size_t hash_block);
+  bool hash_leaves(std::size_t hash_block, VerityTree::Leaves& leaves);
   std::byte* start_of(std::size_t part) const;
 
   const std::size_t part_size_;
@@ -62,12 +62,13 @@ class LazyFile : private PageSource {
 
   mutable std::mutex mutex_;  // guards all below
   FileDescriptor file_;
-  std::vector<bool> here_;         // by part
-  std::vector<std::size_t> kept_;  // of these as many as may be, in a ring
-  std::size_t oldest_ = 0;         // the place in it, once it is full
+  Bytes read_;              // a part, on its way
+  FileDescriptor memory_;   // has those that are kept, one behind the other
+  std::vector<bool> here_;  // by part
+  std::size_t kept_ = 0;    // parts
   VerityTree tree_;
-  std::optional<std::size_t> hash_block_;  // whose leaves are these:
-  VerityTree::Leaves leaves_{};
+  std::vector<std::size_t> hash_blocks_;  // whose leaves are these:
+  std::vector<VerityTree::Leaves> leaves_;
 };
 
 }  // namespace puzzlefs::fetch
