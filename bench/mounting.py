@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """mounting.py BIN [FILES]: how long a mount of an image with very many files takes, and how much memory
-who serves it has then, and after a part of the tree was walked. BIN has puzzlefs and walk_tree.
+who serves it has then, after a part of the tree was walked, and after all of it was. BIN has puzzlefs
+and walk_tree.
 """
 import os
 import statistics
@@ -37,8 +38,15 @@ def mount_once(walker, peer, image, point, probe):
         return Mount(mount.seconds, mounted, mount.memory())
 
 
+def walk_all(walker, peer, image, point, probe):
+    """What memory() says after that."""
+    with peers.Mounted(peer, image, point, probe) as mount:
+        run(walker, "stat", point)
+        return mount.memory()
+
+
 def measure(binaries, files):
-    """Name → runs."""
+    """Name → runs, and name → memory after one walk of everything."""
     walker = os.path.join(binaries, "walk_tree")
     contestants = peers.peers(os.path.join(binaries, "puzzlefs"))
     probe = trees.path_of(files // 2)
@@ -47,11 +55,12 @@ def measure(binaries, files):
         trees.make(tree, files, FILLED)
         images = peers.build_all(contestants, tree, memory)
         point = os.path.join(memory, "mnt")
-        return in_turns({name: lambda peer=peer, image=images[name]: mount_once(walker, peer, image, point, probe)
+        runs = in_turns({name: lambda peer=peer, image=images[name]: mount_once(walker, peer, image, point, probe)
                          for name, peer in contestants.items()})
+        return runs, {name: walk_all(walker, peer, images[name], point, probe) for name, peer in contestants.items()}
 
 
-def goals(results):
+def goals(results, everything):
     found = []
     for name in (peers.PACKED, peers.CHUNKED):
         runs = results[name]
@@ -62,6 +71,9 @@ def goals(results):
             memory = statistics.median(getattr(one, when)["VmRSS"] for one in runs)
             found.append(Goal(f"{name}: ≤ {MEBIBYTES} MiB resident when {when}", f"{memory:.1f} MiB",
                               memory <= MEBIBYTES))
+        memory = everything[name]["VmRSS"]
+        found.append(Goal(f"{name}: ≤ {MEBIBYTES} MiB resident when all of it was walked", f"{memory:.1f} MiB",
+                          memory <= MEBIBYTES))
     return found
 
 
@@ -75,6 +87,10 @@ def memory_of(runs, when):
     return f"{span([parts['VmRSS'] for parts in all_parts], '{:.1f}')} MiB: {shares}"
 
 
+def memory_after_all(memory):
+    return f"{memory['VmRSS']:.1f} MiB" if memory else "no process"
+
+
 def panels(results):
     """For the chart: title → name → values."""
     def resident(when):
@@ -85,30 +101,32 @@ def panels(results):
             "MiB resident after the walk": resident("walked")}
 
 
-def row(name, runs, ours):
+def row(name, runs, everything, ours):
     seconds = [one.seconds for one in runs]
     return (f"| {name} | {span([1000 * value for value in seconds], '{:.1f}')} ms "
-            f"| {statistics.median(seconds) / ours:.2f} | {memory_of(runs, 'mounted')} | {memory_of(runs, 'walked')} |")
+            f"| {statistics.median(seconds) / ours:.2f} | {memory_of(runs, 'mounted')} | {memory_of(runs, 'walked')} "
+            f"| {memory_after_all(everything)} |")
 
 
 def section(binaries, files=FILES, charts=None):
     """The medians, as a part of a Markdown page. Needs root, /dev/fuse and loop devices."""
-    results = measure(os.path.abspath(binaries), int(files))
+    results, everything = measure(os.path.abspath(binaries), int(files))
     ours = statistics.median(one.seconds for one in next(iter(results.values())))
-    rows = "\n".join(row(name, times, ours) for name, times in results.items())
+    rows = "\n".join(row(name, times, everything[name], ours) for name, times in results.items())
     return f"""## Mounting
 
 An image in memory with {files} small files. From the start of the command for the mount until a file of it can be
 looked up; what is resident of its process then, and after {trees.PER_PART} of the files were walked: memory of its own
 (anon), pages of files that it has mapped, programs and libraries included (file), and shared memory, which is also
-what it has mapped of an image in memory (shmem). {RUNS} runs each in turns; medians, and the least and the most.
+what it has mapped of an image in memory (shmem). {RUNS} runs each in turns; medians, and the least and the most. Then
+each was mounted once more, and all of it walked.
 
 {plot.chart(charts, "mounting", "", panels(results))}
-| | until mounted | ratio | resident when mounted | after the walk |
-|---|---|---|---|---|
+| | until mounted | ratio | resident when mounted | after the walk | after one of everything |
+|---|---|---|---|---|---|
 {rows}
 
-{goals_table(goals(results))}
+{goals_table(goals(results, everything))}
 {LIMITS}"""
 
 
