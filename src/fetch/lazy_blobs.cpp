@@ -4,10 +4,8 @@
 
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <exception>
 #include <string>
@@ -75,7 +73,13 @@ std::optional<Blob> LazyBlobs::open(const format::Descriptor& blob, const ByteGe
   const auto path = blobs_.source().local_path(blob.digest);
   auto file = path.empty() ? cache_.open(blob.digest) : open_regular_file(path);
   if (!file || file_size(file, path) != blob.size) return std::nullopt;
-  const auto lazy = std::make_shared<LazyFile>(std::move(file), blob.size, std::move(*tree));
+  std::shared_ptr<LazyFile> lazy;
+  try {
+    lazy = std::make_shared<LazyFile>(std::move(file), blob.size, std::move(*tree));
+  } catch (const Error& error) {  // of what the system gives, it needs more than a whole blob
+    spdlog::debug("All of the metadata is read and verified: {}", error.what());
+    return std::nullopt;
+  }
   if (!path.empty()) return Blob(lazy, [path] { throw_damaged(path); });
   return Blob(lazy, repairing(blob, get, lazy));
 }

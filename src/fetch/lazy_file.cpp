@@ -26,7 +26,8 @@ namespace puzzlefs::fetch {
 namespace {
 
 constexpr std::size_t kLeastPart = 8 << 10;
-// The kernel has 65,530 for a process (vm.max_map_count), and each part may divide one in three.
+// Any may show zeros. The kernel has 65,530 mappings for a process (vm.max_map_count), and each
+// part may divide one in three.
 constexpr std::size_t kMostParts = 16384;
 constexpr auto kBlock = format::kVerityBlockSize;
 constexpr std::size_t kMostLeaves = 256;  // blocks of them, 1 MiB, for 128 MiB of the file
@@ -34,7 +35,8 @@ static_assert(kMaxBlobSize / kMostParts <= VerityTree::kLeaves * kBlock,
               "a part is verified by one hash block");
 
 std::size_t part_size_for(std::uint64_t size) {
-  return std::max(kLeastPart, std::bit_ceil(static_cast<std::size_t>(size) / kMostParts));
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return std::max({kLeastPart, page, std::bit_ceil(static_cast<std::size_t>(size) / kMostParts)});
 }
 
 /// In place of what was there. Not by mmap(), which the thread sanitizer takes for a write: another
@@ -178,11 +180,7 @@ std::unique_ptr<LazyFile> LazyFile::again() const {
 void LazyFile::replace(FileDescriptor file) {
   const std::lock_guard lock(mutex_);
   file_ = std::move(file);
-  for (std::size_t part = 0; part < here_.size(); ++part) {
-    if (here_[part]) continue;
-    if (::mprotect(start_of(part), part_size_, PROT_NONE) != 0) return;  // zeros are still seen
-  }
-  guard_.set_repaired();
+  if (give_all_back()) guard_.set_repaired();  // else zeros are still seen
 }
 
 }  // namespace puzzlefs::fetch

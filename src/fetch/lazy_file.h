@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -42,7 +41,7 @@ class LazyFile : private PageSource {
   const std::atomic<std::uint64_t>& state() const { return guard_.state(); }
   /// The same bytes in other memory, of which none was read yet. Throws Error.
   std::unique_ptr<LazyFile> again() const;
-  /// What is not in memory yet is read from this file from now on, also what was not right.
+  /// All is read from this file from now on, also what was not right.
   void replace(FileDescriptor file);
 
  private:

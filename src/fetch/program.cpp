@@ -67,7 +67,7 @@ pid_t spawn(const std::vector<std::string>& arguments, int input, int output, in
   sigset_t ignored;
   sigemptyset(&none);
   sigemptyset(&ignored);
-  sigaddset(&ignored, SIGPIPE);  // by this process; that would be inherited
+  for (const int signal : {SIGPIPE, SIGXFSZ}) sigaddset(&ignored, signal);  // that is inherited
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &ignored);

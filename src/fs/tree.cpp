@@ -108,7 +108,7 @@ mode_t type_bits(format::FileType type) {
 
 std::optional<format::Inode> Tree::lookup(const format::Inode& directory, std::string_view name) {
   if (directory.entry_count() > kSmallDirectory) {
-    // What is found is right in any case.
+    // What is found is right also where it is not sorted.
     if (auto found = search(metadata_, directory, name)) return found;
     if (is_sorted(directory)) return std::nullopt;
   }

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -219,6 +220,17 @@ class LargeLazyFileTest : public LazyFileTest {
  protected:
   LargeLazyFileTest() : LazyFileTest(make_content(3 * LazyFile::kMostInMemory)) {}
 
+  /// Of the files in memory that this process has open.
+  static std::uint64_t size_of_memory_files() {
+    std::uint64_t sum = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      const auto target = std::filesystem::read_symlink(entry, gone).native();
+      if (target.starts_with("/memfd:puzzlefs")) sum += std::filesystem::file_size(entry, gone);
+    }
+    return sum;
+  }
+
   static std::size_t in_memory(const LazyFile& file) {
     constexpr std::size_t kPage = 4096;
     std::vector<unsigned char> pages((file.bytes().size() + kPage - 1) / kPage);
@@ -238,6 +250,7 @@ TEST_F(LargeLazyFileTest, IsInMemoryOnlyAsFarAsItMayBe) {
       EXPECT_EQ(at(file, place), content_[place]);
       if (place % (kPart * 8) == 0) most = std::max(most, in_memory(file));
     }
+    EXPECT_EQ(size_of_memory_files(), LazyFile::kMostInMemory);
     EXPECT_LE(most, LazyFile::kMostInMemory);
     EXPECT_GT(most, LazyFile::kMostInMemory - 9 * kPart);
   }
@@ -273,14 +286,54 @@ TEST_F(LargeLazyFileTest, ThreadsSeeTheSameWhileItComesAndGoes) {
   std::vector<std::thread> readers;
   for (std::size_t reader = 0; reader < 4; ++reader) {
     readers.emplace_back([&, reader] {
+      const std::string_view expected = content_;
       for (std::size_t i = 0; i < content_.size(); i += kPart) {
-        const auto place = (i + reader * content_.size() / 4) % content_.size();
-        EXPECT_EQ(at(file, place), content_[place]);
+        const auto place = (i + reader * content_.size() / 4) % content_.size() / kPart * kPart;
+        // Others have put many parts there since the one before this was read.
+        for (const auto part : {place, place < kPart ? place : place - kPart}) {
+          EXPECT_TRUE(as_text(file.bytes()).substr(part, kPart) == expected.substr(part, kPart));
+        }
       }
     });
   }
   for (auto& reader : readers) reader.join();
   EXPECT_EQ(file.state(), 0);
+}
+
+TEST_F(LargeLazyFileTest, WhatWasWrongStaysKnownWhenItIsReadAgain) {
+  const auto file = open(write("falsified", falsified(0)));
+  EXPECT_EQ(at(file, 0), '\0');
+  overwrite(temp_ / "falsified", 0, content_.substr(0, 1));
+  EXPECT_TRUE(as_text(file.bytes()).substr(kPart) == std::string_view(content_).substr(kPart));
+  EXPECT_EQ(at(file, 0), content_[0]);
+  EXPECT_EQ(file.state(), 1) << "zeros were seen";
+}
+
+/// One whose parts are larger than usual, of more leaves than are kept.
+class HugeLazyFileTest : public LazyFileTest {
+ protected:
+  HugeLazyFileTest() : LazyFileTest(make()) {}
+
+  static std::string make() {
+    std::string content((std::size_t{260} << 19) + 777, 'x');
+    for (std::size_t place = 0; place < content.size(); place += 1 << 19) {
+      content[place] = static_cast<char>('0' + (place >> 19) % 10);
+    }
+    return content;
+  }
+};
+
+TEST_F(HugeLazyFileTest, ShowsTheBytesOfItsFile) {
+  const auto file = open(path_);
+  for (int i = 0; i < 2; ++i) {
+    for (std::size_t place = 0; place < content_.size(); place += 1 << 19) {
+      EXPECT_EQ(at(file, place), content_[place]);
+      EXPECT_EQ(at(file, place + 1), 'x');
+    }
+  }
+  EXPECT_EQ(at(file, content_.size() - 1), 'x');
+  EXPECT_EQ(file.state(), 0);
+  EXPECT_TRUE(as_text(file.bytes()) == content_);
 }
 
 TEST_F(LazyFileTest, RefusesATreeOfAnotherSize) {

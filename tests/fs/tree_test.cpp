@@ -127,6 +127,21 @@ TEST(TreeLookup, FindsALiveEntryBesideAWhiteoutOfTheSameName) {
   EXPECT_EQ(image.lookup("a"), 3U);
 }
 
+TEST(TreeLookup, FindsALiveEntryBesideAWhiteoutInALargeDirectory) {
+  constexpr std::uint64_t kHalf = 50;
+  Entries entries;
+  std::vector<format::InodeRecord> inodes;
+  for (std::uint64_t i = 1; i <= kHalf; ++i) {
+    entries.emplace_back(2 * i, numbered(i));
+    entries.emplace_back(2 * i + 1, numbered(i));
+    inodes.push_back(whiteout(2 * i));
+    inodes.push_back(file(2 * i + 1));
+  }
+  inodes.push_back(directory(1, entries));
+  Image image(one_layer(inodes));
+  for (std::uint64_t i = 1; i <= kHalf; ++i) EXPECT_EQ(image.lookup(numbered(i)), 2 * i + 1);
+}
+
 TEST(TreeLookup, FindsNothingWhereAnEntryLeadsNowhere) {
   Image image(one_layer({directory(1, {{9, "dangling"}})}));
   EXPECT_EQ(image.lookup("dangling"), 0U);

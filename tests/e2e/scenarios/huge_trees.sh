@@ -75,6 +75,10 @@ same_names() {
 }
 
 # resident KIND: KiB of the daemon, as /proc names them.
+# memory_files: KiB in the files in memory that the daemon has open.
+memory_files() {
+  find "/proc/$(daemon_pid)/fd" -lname '/memfd:*' -exec stat -L -c %b {} + | awk '{ sum += $1 } END { print int(sum / 2) }'
+}
 resident() { awk -v kind="$1:" '$1 == kind { print $2 }' "/proc/$(daemon_pid)/status"; }
 
 is_listed() {
@@ -131,8 +135,7 @@ for place in 0 $(($(stat -c %s "$tree") / 2)) $(($(stat -c %s "$tree") - 7)); do
   printf '#######' | dd of="$tree" bs=1 seek="$place" conv=notrunc status=none
   mount_image "$work/layout:packed"
   find "$mnt" -ls >"$work/listed"
-  # Of its own, and what it has in files in memory.
-  memory=$(($(resident RssAnon) + $(resident RssShmem)))
+  memory=$(($(resident RssAnon) + $(memory_files)))
   ((memory < 12 << 10)) || fail "the daemon keeps $memory KiB of what was looked at"
   same_names "$mnt"
   unmount
