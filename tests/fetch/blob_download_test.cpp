@@ -146,9 +146,9 @@ TEST_F(BlobDownloadTest, WhatEndsWhereItBrokeOffIsBegunAnew) {
 }
 
 TEST_F(BlobDownloadTest, ProgressExtendsTheDeadline) {
-  deadline_ = seconds(1);
+  deadline_ = seconds(3);
   connect([](const ServedRequest& request, int number) {
-    if (number > 0) std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    if (number > 0) std::this_thread::sleep_for(std::chrono::milliseconds(700));
     return number < 5 ? cut(serve(request), 5'000) : serve(request);
   });
   EXPECT_EQ(read(), kBlob);

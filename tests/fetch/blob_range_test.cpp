@@ -394,7 +394,7 @@ TEST_F(BlobRangeTest, IsRedirectedOnce) {
 }
 
 TEST_F(BlobRangeTest, AfterTheDeadlineItIsUnavailable) {
-  deadline_ = seconds(1);
+  deadline_ = seconds(3);
   connect([](const ServedRequest&, int) { return Reply{.status = 503}; });
   EXPECT_THROW(read(kMiddle), UnavailableError);
   EXPECT_GT(ranges().size(), 1U);

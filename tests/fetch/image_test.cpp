@@ -209,13 +209,21 @@ class RegistryImageTest : public ::testing::Test {
   RegistryImageTest() {
     std::ofstream(temp_ / "auth.json") << "{}";
     options_.cache_directory = temp_ / "cache";
-    options_.open_deadline = std::chrono::seconds(1);
     options_.registry.plain_http = true;
-    options_.registry.deadline = std::chrono::seconds(1);
+    wait_at_most(std::chrono::seconds(20));
     options_.registry.credentials = Credentials(temp_ / "auth.json");
     server_ = std::make_unique<test::ScriptedServer>(
         [this](const test::ServedRequest& request) { return answer(request); });
     name_ = format::parse_registry_name(server_->host() + "/repo:tag");
+  }
+
+  void wait_at_most(std::chrono::seconds time) {
+    options_.open_deadline = time;
+    options_.registry.deadline = time;
+  }
+  void shut_down() {
+    server_.reset();
+    wait_at_most(std::chrono::seconds(1));
   }
 
   void serve(const std::string& target, std::string_view media_type, std::string_view body) {
@@ -310,7 +318,7 @@ TEST_F(RegistryImageTest, DoesNotRememberAnImageOfAnotherFsVerityDigest) {
   serve_image(image_);
   options_.manifest_verity = format::Digest();
   EXPECT_THROW(open(), CorruptError);
-  server_.reset();
+  shut_down();
   options_.manifest_verity.reset();
   EXPECT_THROW(open(), UnavailableError);
 }
@@ -339,7 +347,7 @@ TEST_F(RegistryImageTest, ByDigestAsksTheRegistryNothingThatIsCached) {
 TEST_F(RegistryImageTest, OpensWhatTheTagStoodForLastWhenTheRegistryIsDown) {
   serve_image(image_);
   read(*open(), image_.piece);
-  server_.reset();
+  shut_down();
   const auto image = open();
   EXPECT_EQ(image->manifest_digest(), image_.descriptor().digest);
   EXPECT_EQ(read(*image, image_.piece), "content");
@@ -348,7 +356,7 @@ TEST_F(RegistryImageTest, OpensWhatTheTagStoodForLastWhenTheRegistryIsDown) {
 TEST_F(RegistryImageTest, DoesNotTakeWhatTheTagStoodForLastIfToldSo) {
   serve_image(image_);
   open();
-  server_.reset();
+  shut_down();
   options_.falls_back = false;
   EXPECT_THROW(open(), UnavailableError);
 }
@@ -358,7 +366,7 @@ TEST_F(RegistryImageTest, APinStandsInForAnIndexThatIsLost) {
   open()->cache()->pins().add(
       {name_.to_string(), image_.descriptor().digest, image_.descriptor().digest});
   std::filesystem::remove_all(temp_ / "cache/index");
-  server_.reset();
+  shut_down();
   EXPECT_EQ(open()->manifest_digest(), image_.descriptor().digest);
 }
 
@@ -368,12 +376,12 @@ TEST_F(RegistryImageTest, DoesNotRememberAnImageThatCouldNotBeOpened) {
   const SmallImage incomplete("newer content");
   serve_manifest("tag", format::kManifestType, incomplete.document);  // and not its metadata
   EXPECT_THROW(open(), NotFoundError);
-  server_.reset();
+  shut_down();
   EXPECT_EQ(open()->manifest_digest(), image_.descriptor().digest);
 }
 
 TEST_F(RegistryImageTest, FailsWhenTheRegistryIsDownAndNothingIsRemembered) {
-  server_.reset();
+  shut_down();
   EXPECT_THROW(open(), UnavailableError);
 }
 
@@ -393,7 +401,7 @@ TEST_F(RegistryImageTest, TakesTheManifestForThisMachineFromAnIndexAndRemembersI
                                for_platform(image_.descriptor(), format::host_platform())});
   serve_manifest("tag", format::kIndexType, index);
   EXPECT_EQ(open()->manifest_digest(), image_.descriptor().digest);
-  server_.reset();
+  shut_down();
   EXPECT_EQ(open()->manifest_digest(), image_.descriptor().digest);
 }
 

@@ -55,14 +55,15 @@ Reply index_reply(const std::vector<std::string>& entries) {
 class ReferrersTest : public testing::Test {
  protected:
   /// `script` gets all requests but the greeting.
-  void connect(ScriptedServer::Script script) {
+  void connect(ScriptedServer::Script script,
+               std::chrono::seconds deadline = std::chrono::seconds(20)) {
     server_ = std::make_unique<ScriptedServer>(
         [script = std::move(script)](const ServedRequest& request) {
           return request.target == "/v2/" ? Reply{} : script(request);
         });
     registry_ = std::make_unique<Registry>(
         client_, format::parse_registry_name(server_->host() + "/team/app:1"),
-        Registry::Access::kPush, RegistryOptions{.deadline = std::chrono::seconds(1)});
+        Registry::Access::kPush, RegistryOptions{.deadline = deadline});
   }
   std::vector<std::string> list(const std::string& type = {}) {
     std::vector<std::string> types;
@@ -172,7 +173,7 @@ TEST_F(ReferrersTest, WithoutThatTagThereAreNone) {
 }
 
 TEST_F(ReferrersTest, AnOutageIsNoEmptyList) {
-  connect([](const ServedRequest&) { return Reply{.status = 503}; });
+  connect([](const ServedRequest&) { return Reply{.status = 503}; }, std::chrono::seconds(1));
   EXPECT_THROW(list(), UnavailableError);
 }
 
