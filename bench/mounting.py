@@ -4,8 +4,10 @@ who serves it has then, after a part of the tree was walked, and after all of it
 and walk_tree.
 """
 import os
+import random
 import statistics
 import tempfile
+import time
 from typing import NamedTuple
 
 import peers
@@ -15,6 +17,7 @@ from timing import RUNS, Goal, goals_table, in_turns, program, run, span
 
 FILES = 1_000_000
 FILLED = 4  # every so-manieth has contents
+SCATTERED = 10_000  # names that are looked up at random places
 MILLISECONDS, MEBIBYTES = 10, 20  # the goals
 PARTS = ("VmRSS", "RssAnon", "RssFile", "RssShmem")
 
@@ -23,6 +26,7 @@ class Mount(NamedTuple):
     seconds: float
     mounted: dict  # MiB, as Mounted.memory()
     walked: dict
+    scattered: float  # seconds for all of them
 
 LIMITS = """Of the time of a packed image more than half is that of any mount: the start of a process with OpenSSL (`puzzlefs
 --version` takes 3 ms) and its fork. Chunked images do not record link counts: the first mount of one walks all of the
@@ -30,12 +34,16 @@ metadata, and leaves the counts in its cache for those to come. It is the longes
 """
 
 
-def mount_once(walker, peer, image, point, probe):
+def mount_once(walker, peer, image, point, probe, names):
     with peers.Mounted(peer, image, point, probe) as mount:
         os.stat(point)
         mounted = mount.memory()
         run(walker, "stat", os.path.join(point, probe.split("/", 1)[0]))
-        return Mount(mount.seconds, mounted, mount.memory())
+        walked = mount.memory()
+        start = time.monotonic()
+        for name in names:
+            os.lstat(os.path.join(point, name))
+        return Mount(mount.seconds, mounted, walked, time.monotonic() - start)
 
 
 def walk_all(walker, peer, image, point, probe):
@@ -55,7 +63,9 @@ def measure(binaries, files):
         trees.make(tree, files, FILLED)
         images = peers.build_all(contestants, tree, memory)
         point = os.path.join(memory, "mnt")
-        runs = in_turns({name: lambda peer=peer, image=images[name]: mount_once(walker, peer, image, point, probe)
+        # The same for all.
+        names = [trees.path_of(index) for index in random.Random(1).sample(range(files), min(SCATTERED, files))]
+        runs = in_turns({name: lambda peer=peer, image=images[name]: mount_once(walker, peer, image, point, probe, names)
                          for name, peer in contestants.items()})
         return runs, {name: walk_all(walker, peer, images[name], point, probe) for name, peer in contestants.items()}
 
@@ -98,6 +108,8 @@ def panels(results):
                 if getattr(runs[0], when)}
     return {"milliseconds until mounted": {name: [1000 * one.seconds for one in runs]
                                            for name, runs in results.items()},
+            f"seconds for {SCATTERED:,} names at random": {name: [one.scattered for one in runs]
+                                                          for name, runs in results.items()},
             "MiB resident after the walk": resident("walked")}
 
 
@@ -105,7 +117,7 @@ def row(name, runs, everything, ours):
     seconds = [one.seconds for one in runs]
     return (f"| {name} | {span([1000 * value for value in seconds], '{:.1f}')} ms "
             f"| {statistics.median(seconds) / ours:.2f} | {memory_of(runs, 'mounted')} | {memory_of(runs, 'walked')} "
-            f"| {memory_after_all(everything)} |")
+            f"| {memory_after_all(everything)} | {span([one.scattered for one in runs], '{:.2f}')} s |")
 
 
 def section(binaries, files=FILES, charts=None):
@@ -118,12 +130,13 @@ def section(binaries, files=FILES, charts=None):
 An image in memory with {files} small files. From the start of the command for the mount until a file of it can be
 looked up; what is resident of its process then, and after {trees.PER_PART} of the files were walked: memory of its own
 (anon), pages of files that it has mapped, programs and libraries included (file), and shared memory, which is also
-what it has mapped of an image in memory (shmem). {RUNS} runs each in turns; medians, and the least and the most. Then
-each was mounted once more, and all of it walked.
+what it has mapped of an image in memory (shmem). {RUNS} runs each in turns; medians, and the least and the most. After the walk
+names were looked up all over the image, in an order that is the same for all. At the end each was mounted once more, and
+all of it walked.
 
 {plot.chart(charts, "mounting", "", panels(results))}
-| | until mounted | ratio | resident when mounted | after the walk | after one of everything |
-|---|---|---|---|---|---|
+| | until mounted | ratio | resident when mounted | after the walk | after one of everything | {SCATTERED:,} names at random |
+|---|---|---|---|---|---|---|
 {rows}
 
 {goals_table(goals(results, everything))}
