@@ -7,9 +7,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <stdexcept>
 
@@ -57,9 +58,16 @@ std::string describe_xattrs(const fs::path& path) {
 }  // namespace
 
 std::string noise(std::size_t size, std::string_view seed) {
-  std::string out;
-  for (int i = 0; out.size() < size; ++i) {
-    out += as_text(format::sha256(as_bytes(fmt::format("{}:{}", seed, i))).bytes());
+  std::uint64_t state = 0;
+  std::memcpy(&state, format::sha256(as_bytes(seed)).bytes().data(), sizeof state);
+  std::string out(size + sizeof state, '\0');
+  for (std::size_t place = 0; place < size; place += sizeof state) {
+    // SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014)
+    state += 0x9e3779b97f4a7c15U;
+    std::uint64_t word = (state ^ (state >> 30U)) * 0xbf58476d1ce4e5b9U;
+    word = (word ^ (word >> 27U)) * 0x94d049bb133111ebU;
+    word ^= word >> 31U;
+    std::memcpy(out.data() + place, &word, sizeof word);
   }
   out.resize(size);
   return out;
@@ -74,7 +82,9 @@ void write_file(const fs::path& path, std::string_view content) {
 std::string read_file(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot read " + path.string());
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string content(fs::file_size(path), '\0');
+  file.read(content.data(), static_cast<std::streamsize>(content.size()));
+  return content;
 }
 
 void make_kinds(const fs::path& path) {

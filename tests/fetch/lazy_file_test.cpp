@@ -33,6 +33,17 @@ std::string make_content(std::size_t size) {
   return content;
 }
 
+/// As above, in less time: what begins a part stands in no other.
+std::string make_large_content(std::size_t size) {
+  std::string content(size, 'x');
+  for (std::size_t place = 0; place < size; place += kPart) {
+    auto number = std::to_string(place / kPart);
+    std::ranges::reverse(number);
+    content.replace(place, std::min(number.size(), size - place), number, 0, size - place);
+  }
+  return content;
+}
+
 class LazyFileTest : public ::testing::Test {
  protected:
   explicit LazyFileTest(std::string content = make_content(kOfHashBlock + 5 * kPart + 777))
@@ -218,7 +229,7 @@ TEST_F(LazyFileTest, ThreadsSeeTheSame) {
 /// A file larger than what may be in memory of it.
 class LargeLazyFileTest : public LazyFileTest {
  protected:
-  LargeLazyFileTest() : LazyFileTest(make_content(3 * LazyFile::kMostInMemory)) {}
+  LargeLazyFileTest() : LazyFileTest(make_large_content(3 * LazyFile::kMostInMemory + 777)) {}
 
   /// Of the files in memory that this process has open.
   static std::uint64_t size_of_memory_files() {
@@ -312,15 +323,7 @@ TEST_F(LargeLazyFileTest, WhatWasWrongStaysKnownWhenItIsReadAgain) {
 /// One whose parts are larger than usual, of more leaves than are kept.
 class HugeLazyFileTest : public LazyFileTest {
  protected:
-  HugeLazyFileTest() : LazyFileTest(make()) {}
-
-  static std::string make() {
-    std::string content((std::size_t{260} << 19) + 777, 'x');
-    for (std::size_t place = 0; place < content.size(); place += 1 << 19) {
-      content[place] = static_cast<char>('0' + (place >> 19) % 10);
-    }
-    return content;
-  }
+  HugeLazyFileTest() : LazyFileTest(make_large_content((std::size_t{260} << 19) + 777)) {}
 };
 
 TEST_F(HugeLazyFileTest, ShowsTheBytesOfItsFile) {
@@ -328,7 +331,7 @@ TEST_F(HugeLazyFileTest, ShowsTheBytesOfItsFile) {
   for (int i = 0; i < 2; ++i) {
     for (std::size_t place = 0; place < content_.size(); place += 1 << 19) {
       EXPECT_EQ(at(file, place), content_[place]);
-      EXPECT_EQ(at(file, place + 1), 'x');
+      EXPECT_EQ(at(file, place + 700), 'x');
     }
   }
   EXPECT_EQ(at(file, content_.size() - 1), 'x');

@@ -149,9 +149,11 @@ TEST(Verity, AtTheBordersOfTheTree) {
       {524289, "7a876a80cb64bf875492b49bff85be01ab3ab6b1a5b73857f33f7d5d1726e674"},
       {67108864, "4e38a632aec0a3bac77a7e698aa33a275d2e4f5864de00967dad82693a74baea"},
       {67108865, "11ef802ba42f72042d251784d0b2e70e8abed79b3aea7fbf6fb818ffcdccf0dd"}};
+  const Bytes longest = pattern(known[std::size(known) - 1].first);
   for (const auto& [size, verity] : known) {
-    EXPECT_EQ(verity_digest(pattern(size)).hex(), verity) << size;
-    const auto leaves = verity_blocks(pattern(size));
+    const auto bytes = ByteView(longest).first(size);
+    EXPECT_EQ(verity_digest(bytes).hex(), verity) << size;
+    const auto leaves = verity_blocks(bytes);
     EXPECT_EQ(verity_digest(leaves, size).hex(), verity) << size;
     if (leaves.size() < 2) continue;
     const auto above = verity_blocks(std::as_bytes(std::span(leaves)));
